@@ -1,0 +1,81 @@
+"""What the console commands share, kept free of torch so that ``--help`` and TAB are quick."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from eai.core.errors import EaiError, Interrupted
+
+T = TypeVar("T")
+
+# The only code that a configuration may name as a `_target_`. Never read from a configuration.
+EXECUTION_WHITELIST = ("eai.*", "lightning.Trainer", "lightning.pytorch.trainer.trainer.Trainer", "torch.optim.*")
+
+
+def find_config_dir(package: Path | None = None) -> Path:
+    """The configuration folder: inside the package (wheel) or beside it (checkout)."""
+    package = package or Path(__file__).resolve().parents[1]
+    for candidate in (package / "conf", package.parent / "conf"):
+        if (candidate / "train.yaml").is_file():
+            return candidate
+    raise EaiError(f"no configuration found: neither {package / 'conf'} nor {package.parent / 'conf'} exists")
+
+
+CONFIG_DIR = str(find_config_dir())
+
+
+def split_group_choice(argument: str) -> str:
+    """Turn ``data=recovery/varied`` into ``data/recovery=varied``, the form that Hydra 1.4 matches.
+
+    Both are accepted on the command line; comma-separated sweeps work if all share one folder.
+    """
+    key, equals, value = argument.partition("=")
+    choices = [choice.rpartition("/") for choice in value.split(",")]
+    folders = {folder for folder, _, _ in choices}
+    if not equals or key not in ("data", "model") or len(folders) != 1 or folders == {""}:
+        return argument
+    return f"{key}/{folders.pop()}={','.join(name for _, _, name in choices)}"
+
+
+def run_hydra(app: Callable[[], object]) -> None:
+    """Run a Hydra application on the command line's arguments."""
+    sys.argv[1:] = [split_group_choice(argument) for argument in sys.argv[1:]]
+    app()
+
+
+def call(function: Callable[[DictConfig], T], cfg: DictConfig) -> T:
+    """Call ``function(cfg)``; print what the user can mend as one line and exit with status 1.
+
+    In a sweep errors are raised, so that Hydra records the job as failed.
+    """
+    try:
+        return function(cfg)
+    except EaiError as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+    except Interrupted as stop:
+        raise SystemExit(stop.exit_code) from stop
+
+
+def _run_dir(resume: str | None, fresh: str) -> str:
+    return resume or fresh
+
+
+def _hydra_subdir(resume: str | None) -> str | None:
+    # A resumed run keeps the `.hydra` folder that its first start wrote.
+    return None if resume else ".hydra"
+
+
+OmegaConf.register_resolver("eai.short_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+OmegaConf.register_resolver("eai.run_dir", _run_dir, replace=True)
+OmegaConf.register_resolver("eai.hydra_subdir", _hydra_subdir, replace=True)

@@ -1,0 +1,36 @@
+"""The errors a user can cause, and the one way to check an argument."""
+
+from __future__ import annotations
+
+
+class EaiError(Exception):
+    """An error whose message is meant for the user; commands print it without a traceback."""
+
+
+class ConfigError(EaiError):
+    """The configuration, a run directory or a checkpoint cannot be used as given."""
+
+
+class NonFiniteLossError(EaiError):
+    """The loss or a validation score stopped being a finite number."""
+
+
+class Interrupted(BaseException):
+    """Training stopped by a signal, after ``last.ckpt`` was written.
+
+    A ``BaseException``, so that no handler of ordinary errors takes it for a failure.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"interrupted by signal {signum}")
+        self.exit_code = 128 + signum
+
+
+def require(holds: bool, name: str, expected: str, got: object) -> None:
+    """Raise ``ValueError('name: expected …, got …')`` unless ``holds``.
+
+    The message starts with the argument's name, so that ``eai.core.config.build`` can put the
+    configuration key in front of it.
+    """
+    if not holds:
+        raise ValueError(f"{name}: expected {expected}, got {got!r}")

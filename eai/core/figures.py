@@ -1,0 +1,83 @@
+"""Figures: style, files, TensorBoard, and the one figure that every task shares."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+# Okabe and Ito's palette, safe for colour-blind readers; one meaning per colour in all figures.
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
+    "#000000 #E69F00 #56B4E9 #009E73 #F0E442 #0072B2 #D55E00 #CC79A7".split()
+)
+TRUTH, PREDICTION, INPUT, REFERENCE = BLACK, RED, BLUE, GREEN
+
+History = Mapping[str, Sequence[tuple[int, float]]]
+
+
+def new_figure(width: float = 7.0, height: float = 4.0) -> Figure:
+    """A figure with its own Agg canvas: no pyplot, no global state."""
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=100)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def learning_curves(history: History) -> Figure:
+    """Training (solid) and validation (dashed) loss and its terms against the epoch, on a log axis.
+
+    A term that is not positive throughout is drawn on a linear axis with all others.
+    """
+    figure = new_figure()
+    axes = figure.subplots()
+    axes.set(title="Loss and its terms: training (solid) and validation (dashed)", xlabel="epoch", ylabel="loss")
+    names = [name for name in history if name.startswith("train/")]
+    colours = (BLACK, BLUE, RED, GREEN, PURPLE, ORANGE)
+    # With a single term the total is that term.
+    names = names[:1] if len(names) == 2 else names
+    for name, colour in zip(names, colours, strict=False):
+        term = name.removeprefix("train/")
+        for key, line in ((name, "-"), (f"val/{term}", "--")):
+            points = history.get(key, ())
+            axes.plot(*zip(*points, strict=True) if points else ((), ()), line, color=colour, label=key, lw=1.2)
+    if all(value > 0 for name in names for _, value in history[name]):
+        axes.set_yscale("log")
+    if names:
+        axes.legend(fontsize="small")
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def save_drawings(drawings: Mapping[str, Figure | FuncAnimation], folder: Path) -> None:
+    """Write each figure as PNG and each animation as GIF."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, drawing in drawings.items():
+        if isinstance(drawing, FuncAnimation):
+            drawing.save(folder / f"{name}.gif", writer=PillowWriter(fps=4))
+        else:
+            drawing.savefig(folder / f"{name}.png")
+
+
+def log_drawings(drawings: Mapping[str, Figure | FuncAnimation], logger: TensorBoardLogger, step: int) -> None:
+    """Show each figure, and each animation as a GIF, in TensorBoard's image tab."""
+    writer = logger.experiment
+    for name, drawing in drawings.items():
+        if isinstance(drawing, FuncAnimation):
+            with TemporaryDirectory() as folder:
+                path = Path(folder) / "animation.gif"
+                drawing.save(path, writer=PillowWriter(fps=4))
+                content, size = path.read_bytes(), Image.open(path).size
+        else:
+            buffer = io.BytesIO()
+            drawing.savefig(buffer, format="png")
+            content, size = buffer.getvalue(), Image.open(buffer).size
+        image = Summary.Image(width=size[0], height=size[1], colorspace=4, encoded_image_string=content)
+        summary = Summary(value=[Summary.Value(tag=f"figures/{name}", image=image)])
+        writer._get_file_writer().add_summary(summary, step)

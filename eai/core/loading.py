@@ -1,0 +1,74 @@
+"""Build a task and its data from a configuration, and load what a run has learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import lightning as L
+import torch
+from omegaconf import DictConfig
+
+from eai.core.config import Experiment, build, check_experiment
+from eai.core.data import DataModule
+from eai.core.errors import ConfigError
+from eai.core.rundir import RunDirectory
+from eai.core.task import Task
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, loaded: its configuration, its task with the best weights, and its data."""
+
+    config: DictConfig
+    module: Task
+    data: DataModule[Any]
+
+
+def build_data_and_task(cfg: DictConfig, experiment: Experiment) -> tuple[DataModule[Any], Task]:
+    """Seed, then build. The data have a seed of their own; ``seed`` decides the weights."""
+    L.seed_everything(experiment.seed, verbose=False)
+    data = build(cfg, "data")
+    if not isinstance(data, DataModule):
+        raise ConfigError(f"data._target_: expected a DataModule, got {type(data).__name__}")
+    task = build(cfg, "model")
+    if not isinstance(task, Task):
+        raise ConfigError(f"model._target_: expected a Task, got {type(task).__name__}")
+    task.check_data(data)
+    return data, task
+
+
+def check_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint without executing anything in it."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ConfigError(f"no checkpoint {path}") from error
+    except (RuntimeError, UnpicklingError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"{path} is truncated or not a checkpoint of eai: {reason}") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ConfigError(f"{path} is not a checkpoint of eai: it has no state_dict")
+    return checkpoint
+
+
+def load_weights(task: Task, path: Path) -> None:
+    weights = check_checkpoint(path)["state_dict"]
+    own = task.state_dict()
+    for name in sorted(own.keys() | weights.keys()):
+        ours, theirs = (tuple(w[name].shape) if name in w else "absent" for w in (own, weights))
+        if ours != theirs:
+            raise ConfigError(f"{path} does not fit the model: {name} is {theirs} there, {ours} here")
+    task.load_state_dict(weights)
+
+
+def load_run(run_dir: str | Path) -> Run:
+    """See :func:`eai.load_run`."""
+    run = RunDirectory.open(run_dir)
+    cfg = run.load_config()
+    data, task = build_data_and_task(cfg, check_experiment(cfg))
+    load_weights(task, run.best)
+    data.setup()
+    return Run(cfg, task.eval(), data)

@@ -1,0 +1,45 @@
+"""Means over samples that do not depend on how the samples were batched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+# One value per sample, optionally with one weight per sample (0: the score does not apply to it).
+PerSample = Tensor | tuple[Tensor, Tensor]
+
+
+class SampleMeans:
+    """Weighted means of per-sample values, summed in float64 on the values' own device.
+
+    ``mean = Σ_i w_i v_i / Σ_i w_i``, over all samples of all updates.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+
+    def update(self, values: Mapping[str, PerSample]) -> None:
+        """Add a batch: ``{name: (B,) values}`` or ``{name: ((B,) values, (B,) weights)}``."""
+        for name, item in values.items():
+            value, weight = item if isinstance(item, tuple) else (item, None)
+            value = value.detach()
+            if weight is None:
+                total, count = value.sum(dtype=torch.float64), float(value.numel())
+            else:
+                total = (value * weight).sum(dtype=torch.float64)
+                count = weight.sum(dtype=torch.float64)
+            entry = torch.stack([total, torch.as_tensor(count, dtype=torch.float64, device=total.device)])
+            self._sums[name] = self._sums[name] + entry if name in self._sums else entry
+
+    def compute(self) -> dict[str, float]:
+        """The means. A name whose weights sum to zero has none and is left out."""
+        sums = {name: entry.tolist() for name, entry in self._sums.items()}
+        return {name: total / count for name, (total, count) in sums.items() if count > 0}
+
+    def state(self) -> dict[str, Tensor]:
+        return dict(self._sums)
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self._sums = dict(state)

@@ -1,0 +1,173 @@
+"""Train one experiment in its run directory, score it, draw it, and say where the results are."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import warnings
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import DictConfig, OmegaConf
+
+from eai.core.callbacks import FIGURE_SAMPLES, EpochLines, FigureWriter, History, StopSignals
+from eai.core.comparison import summary_of_run
+from eai.core.config import Accelerator, Experiment, build, check_experiment, resolve
+from eai.core.data import DataModule
+from eai.core.errors import ConfigError
+from eai.core.figures import learning_curves, log_drawings, save_drawings
+from eai.core.loading import build_data_and_task, check_checkpoint, load_weights
+from eai.core.rundir import RunDirectory, write_json
+from eai.core.task import Task
+
+log = logging.getLogger("eai")
+
+
+def train(cfg: DictConfig) -> float:
+    """Run one experiment and return its monitored score on the validation data (best checkpoint).
+
+    Raises:
+        ConfigError: the configuration cannot work; raised before any training.
+        NonFiniteLossError: the loss stopped being a number; the checkpoints written before stay.
+        Interrupted: a signal stopped the training, after ``last.ckpt`` was written.
+    """
+    run = RunDirectory(HydraConfig.get().runtime.output_dir)
+    if cfg.get("resume"):
+        cfg = _resumed_config(cfg)
+    else:
+        cfg = resolve(cfg)
+    quiet_lightning()
+    # The directory's status speaks of this run from here on, also of a configuration that fails.
+    with run.tracked():
+        experiment = check_experiment(cfg)
+        data, task = build_data_and_task(cfg, experiment)
+        if not cfg.resume:
+            run.save_config(cfg)
+        return _fit_and_score(cfg, experiment, run, data, task)
+
+
+def _resumed_config(cfg: DictConfig) -> DictConfig:
+    """The configuration of the run to resume; ``trainer.*``, ``figures.*`` and ``reporting.*`` may change."""
+    run = RunDirectory.open(cfg.resume)
+    saved = run.load_config()
+    check_checkpoint(run.last)
+    allowed = ("trainer.", "figures.", "reporting.")
+    for override in HydraConfig.get().overrides.task:
+        key = override.partition("=")[0]
+        if key == "resume":
+            continue
+        if not key.startswith(allowed):
+            raise ConfigError(f"{key}: cannot change in a resumed run; expected only {', '.join(allowed)}…")
+        OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
+    saved.resume = str(run.path)
+    return saved
+
+
+def quiet_lightning() -> None:
+    """Let Lightning's messages pass through the root logger only, and drop its advertisements."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.WARNING)
+    for message in (
+        r".*does not have many workers.*",  # whole batches are sliced from tensors in memory
+        r".*smaller than the logging interval.*",  # scalars are logged once per epoch
+        r".*ended before the epoch ended and your dataloader is not resumable.*",  # EpochOrder.skip sees to it
+        r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # inside lightning, by torch 2.13
+        r".*Checkpoint directory .* exists and is not empty.*",  # a resumed run
+        r".*GPU available but not used.*",  # the accelerator was chosen in the configuration
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def build_trainer(cfg: DictConfig, run: RunDirectory, callbacks: list[Callback], accelerator: Accelerator) -> L.Trainer:
+    if accelerator.threads:
+        torch.set_num_threads(accelerator.threads)
+    logger = TensorBoardLogger(run.path, name=None, version="tensorboard", default_hp_metric=False)
+    return build(
+        cfg,
+        "trainer",
+        callbacks=callbacks,
+        logger=logger,
+        default_root_dir=str(run.path),
+        enable_progress_bar=sys.stdout.isatty(),
+        accelerator=accelerator.accelerator,
+        devices=accelerator.devices,
+        precision=accelerator.precision,
+    )
+
+
+def _fit_and_score(cfg: DictConfig, experiment: Experiment, run: RunDirectory, data: DataModule[Any], task: Task) -> float:
+    monitor, history, signals = experiment.monitor, History(), StopSignals(run)
+    best = ModelCheckpoint(
+        run.checkpoints, "best", monitor.score, mode=monitor.mode, save_on_train_epoch_end=False,
+        enable_version_counter=False,
+    )  # fmt: skip
+    last = ModelCheckpoint(
+        run.checkpoints, "last", every_n_epochs=experiment.reporting.checkpoint_every_n_epochs,
+        save_on_train_epoch_end=True, enable_version_counter=False,
+    )  # fmt: skip
+    show = RichProgressBar() if sys.stdout.isatty() else EpochLines(experiment.reporting.line_every_n_epochs, monitor.score)
+    drawing = FigureWriter(experiment.figures.every_n_epochs)
+    trainer = build_trainer(cfg, run, [history, signals, show, drawing, best, last], experiment.accelerator)
+
+    with signals:
+        started = time.monotonic()
+        trainer.fit(task, data, ckpt_path=str(run.last) if cfg.resume else None, weights_only=True)
+        run.note(train_seconds=round(time.monotonic() - started, 2), epochs=trainer.current_epoch)
+        if best.best_model_score is None:
+            raise ConfigError(
+                f"monitor.score: no validation wrote {monitor.score!r}; "
+                "expected trainer.max_epochs ≥ trainer.check_val_every_n_epoch"
+            )
+        load_weights(task, run.best)
+        score_and_report(trainer, run, data, task, history)
+    if experiment.expect is not None:
+        value = task.final_scores["model"][experiment.expect.score]
+        verdict = "reached" if experiment.expect.met_by(value) else "NOT reached"
+        log.info("expected %s: %s with %.4g", experiment.expect, verdict, value)
+    return float(best.best_model_score)
+
+
+def score_and_report(
+    trainer: L.Trainer, run: RunDirectory, data: DataModule[Any], task: Task, history: History | None
+) -> None:
+    """Score the task and its baselines on the test data; write scores, figures and hyper-parameters."""
+    trainer.test(task, data, verbose=False)
+    scores = dict(task.final_scores)
+    metrics = scores.pop("model")
+    write_json(run.metrics, metrics)
+    write_json(run.baselines, scores)
+
+    batch = task.transfer_batch_to_device(data.batch("test", FIGURE_SAMPLES), task.device, 0)
+    task.eval()
+    estimate = task.predict(batch)
+    drawings = {**task.figures(batch, estimate), **task.closing_figures(data, batch, estimate)}
+    if history is not None:
+        drawings["learning_curves"] = learning_curves(history.points)
+    save_drawings(drawings, run.figures)
+    logger = trainer.logger
+    if isinstance(logger, TensorBoardLogger):
+        log_drawings({f"final/{name}": drawing for name, drawing in drawings.items()}, logger, trainer.global_step)
+        logger.log_hyperparams(_flat_hyperparameters(run.load_config()), metrics)
+        logger.finalize("success")
+    log.info("%s", summary_of_run(run))
+
+
+def _flat_hyperparameters(cfg: DictConfig) -> dict[str, Any]:
+    """Dotted keys with plain values, without nulls: what TensorBoard's HParams tab can show."""
+
+    def walk(prefix: str, node: Any) -> dict[str, Any]:
+        if isinstance(node, dict):
+            return {k: v for name, item in node.items() for k, v in walk(f"{prefix}.{name}".strip("."), item).items()}
+        if isinstance(node, list):
+            return {prefix: str(node)}
+        return {} if node is None else {prefix: node}
+
+    return walk("", OmegaConf.to_container(cfg))

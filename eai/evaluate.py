@@ -1,0 +1,31 @@
+"""``eai-evaluate``: score a finished run again, if wished on other data."""
+
+from __future__ import annotations
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from eai.core.command import CONFIG_DIR, EXECUTION_WHITELIST, call, run_hydra
+
+# Overrides of a run that is not known before the command line is read: these nodes take any key,
+# and `evaluate` checks them against the run's own configuration.
+overrides = OmegaConf.create()
+for node in ("data", "model", "accelerator"):
+    overrides[node] = DictConfig({}, flags={"struct": False})
+ConfigStore.instance().store(name="run_overrides", node=overrides)
+
+
+@hydra.main(config_path=CONFIG_DIR, config_name="evaluate", execution_whitelist=EXECUTION_WHITELIST)
+def app(cfg: DictConfig) -> float:
+    from eai.core.evaluation import evaluate
+
+    return call(evaluate, cfg)
+
+
+def main() -> None:
+    run_hydra(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""One folder per task. Tasks import from ``eai.core`` only, never from each other."""
