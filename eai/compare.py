@@ -12,7 +12,7 @@ from eai.core.command import CONFIG_DIR, EXECUTION_WHITELIST, call, run_hydra
 def app(cfg: DictConfig) -> None:
     from eai.core.comparison import compare
 
-    call(compare, cfg)
+    call(lambda: compare(cfg))
 
 
 def main() -> None:

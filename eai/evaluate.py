@@ -11,7 +11,7 @@ from eai.core.command import CONFIG_DIR, EXECUTION_WHITELIST, call, run_hydra
 # Overrides of a run that is not known before the command line is read: these nodes take any key,
 # and `evaluate` checks them against the run's own configuration.
 overrides = OmegaConf.create()
-for node in ("data", "model", "accelerator"):
+for node in ("shared", "data", "model", "accelerator"):
     overrides[node] = DictConfig({}, flags={"struct": False})
 ConfigStore.instance().store(name="run_overrides", node=overrides)
 
@@ -20,7 +20,7 @@ ConfigStore.instance().store(name="run_overrides", node=overrides)
 def app(cfg: DictConfig) -> float:
     from eai.core.evaluation import evaluate
 
-    return call(evaluate, cfg)
+    return call(lambda: evaluate(cfg))
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from eai.core.command import CONFIG_DIR, EXECUTION_WHITELIST, call, run_hydra
@@ -12,7 +13,8 @@ from eai.core.command import CONFIG_DIR, EXECUTION_WHITELIST, call, run_hydra
 def app(cfg: DictConfig) -> float:
     from eai.core.training import train
 
-    return call(train, cfg)
+    job = HydraConfig.get()
+    return call(lambda: train(cfg, job.runtime.output_dir, job.overrides.task))
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from eai.core.data import DataModule, EpochOrder
@@ -46,6 +47,20 @@ class History(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.points = defaultdict(list, {name: list(points) for name, points in state_dict["points"].items()})
+
+
+class MovableCheckpoint(ModelCheckpoint):
+    """A ModelCheckpoint that keeps its memory when the run directory was moved or copied."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        before, now = str(state_dict["dirpath"]), str(self.dirpath)
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {moved(key): item for key, item in value.items()}
+            return now + value.removeprefix(before) if isinstance(value, str) and value.startswith(before) else value
+
+        super().load_state_dict({name: moved(value) for name, value in state_dict.items()})
 
 
 class EpochLines(L.Callback):
@@ -122,7 +137,9 @@ class StopSignals(L.Callback):
         if self._received:
             self._training = False
             trainer.save_checkpoint(self._run.last)
-            log.info("stopped by %s; continue with: eai-train resume=%s", signal.Signals(self._received).name, self._run.path)
+            log.info(
+                "stopped by %s; continue with: eai-train resume=%s", signal.Signals(self._received).name, self._run.path
+            )
             raise Interrupted(self._received)
 
     @staticmethod

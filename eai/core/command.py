@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from eai.core.errors import EaiError, Interrupted
 
@@ -51,13 +51,13 @@ def run_hydra(app: Callable[[], object]) -> None:
     app()
 
 
-def call(function: Callable[[DictConfig], T], cfg: DictConfig) -> T:
-    """Call ``function(cfg)``; print what the user can mend as one line and exit with status 1.
+def call(function: Callable[[], T]) -> T:
+    """Call ``function``; print what the user can mend as one line and exit with status 1.
 
     In a sweep errors are raised, so that Hydra records the job as failed.
     """
     try:
-        return function(cfg)
+        return function()
     except EaiError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
@@ -68,6 +68,10 @@ def call(function: Callable[[DictConfig], T], cfg: DictConfig) -> T:
 
 
 def _run_dir(resume: str | None, fresh: str) -> str:
+    if resume and not (Path(resume) / "config.yaml").is_file():
+        # Said here, because Hydra is about to create the directory.
+        print(f"error: resume: expected the directory of a run, got {resume}", file=sys.stderr)
+        raise SystemExit(1)
     return resume or fresh
 
 

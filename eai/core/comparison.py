@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
@@ -74,7 +74,7 @@ def compare(cfg: DictConfig) -> None:
     Raises:
         ConfigError: a folder does not exist, holds no run, or the format is unknown.
     """
-    folders = [cfg.runs] if isinstance(cfg.runs, str) else list(OmegaConf.to_container(cfg.runs))
+    folders = [cfg.runs] if isinstance(cfg.runs, str) else [str(folder) for folder in cfg.runs]
     try:
         require(cfg.format in FORMATS, "format", f"one of {', '.join(FORMATS)}", cfg.format)
     except ValueError as error:
@@ -122,7 +122,7 @@ def _spell(value: Any) -> str:
 def _render(table: Table) -> str:
     # Wide enough that a log file keeps whole cells; a terminal's own width is respected.
     console = Console()
-    console = Console(width=max(console.width, 100) if not console.is_terminal else None, highlight=False)
+    console = Console(width=max(console.width, 140) if not console.is_terminal else None, highlight=False)
     with console.capture() as capture:
         console.print(table)
     return capture.get()

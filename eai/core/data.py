@@ -111,12 +111,20 @@ class DataModule(LightningDataModule, ABC, Generic[B]):
         return samples.__getitems__(list(range(len(samples) if size is None else min(size, len(samples)))))
 
     def train_dataloader(self) -> DataLoader[B]:
-        samples = self.samples["train"]
-        order = EpochOrder(samples, self.seed)
-        return DataLoader(samples, batch_size=self.batch_size, sampler=order, collate_fn=_whole_batch)
+        return self._loader("train", EpochOrder(self.samples["train"], self.seed))
 
     def val_dataloader(self) -> DataLoader[B]:
-        return DataLoader(self.samples["val"], batch_size=self.batch_size, collate_fn=_whole_batch)
+        return self._loader("val")
 
     def test_dataloader(self) -> DataLoader[B]:
-        return DataLoader(self.samples["test"], batch_size=self.batch_size, collate_fn=_whole_batch)
+        return self._loader("test")
+
+    def _loader(self, split: Split, order: EpochOrder | None = None) -> DataLoader[B]:
+        # A DataLoader draws a number at every start: from a generator of its own, not torch's global one.
+        return DataLoader(
+            self.samples[split],
+            batch_size=self.batch_size,
+            sampler=order,
+            collate_fn=_whole_batch,
+            generator=torch.Generator(),
+        )

@@ -48,8 +48,8 @@ def evaluate(cfg: DictConfig) -> float:
 
 def _apply_overrides(composed: DictConfig, cfg: DictConfig) -> dict[str, tuple[Any, Any]]:
     """Put the overrides into the run's composed configuration; return {key: (trained with, asked for)}."""
-    wanted = {}
-    for node in ("data", "model", "accelerator"):
+    wanted: dict[str, Any] = {}
+    for node in ("shared", "data", "model", "accelerator"):
         wanted |= flat_keys(OmegaConf.to_container(cfg[node], resolve=True), node)
     changed = {}
     for key, value in wanted.items():

@@ -15,9 +15,16 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 # Okabe and Ito's palette, safe for colour-blind readers; one meaning per colour in all figures.
-BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
-    "#000000 #E69F00 #56B4E9 #009E73 #F0E442 #0072B2 #D55E00 #CC79A7".split()
-)
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = [
+    "#000000",
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#F0E442",
+    "#0072B2",
+    "#D55E00",
+    "#CC79A7",
+]
 TRUTH, PREDICTION, INPUT, REFERENCE = BLACK, RED, BLUE, GREEN
 
 History = Mapping[str, Sequence[tuple[int, float]]]
@@ -55,29 +62,40 @@ def learning_curves(history: History) -> Figure:
     return figure
 
 
-def save_drawings(drawings: Mapping[str, Figure | FuncAnimation], folder: Path) -> None:
-    """Write each figure as PNG and each animation as GIF."""
+def render(drawing: Figure | FuncAnimation) -> bytes:
+    """A figure as PNG, an animation as GIF."""
+    if isinstance(drawing, Figure):
+        buffer = io.BytesIO()
+        drawing.savefig(buffer, format="png")
+        return buffer.getvalue()
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "animation.gif"
+        drawing.save(path, writer=PillowWriter(fps=4))
+        return path.read_bytes()
+
+
+def save_drawings(
+    drawings: Mapping[str, Figure | FuncAnimation], folder: Path, logger: TensorBoardLogger, step: int
+) -> None:
+    """Write each figure as PNG and each animation as GIF, and show the same images in TensorBoard."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, drawing in drawings.items():
-        if isinstance(drawing, FuncAnimation):
-            drawing.save(folder / f"{name}.gif", writer=PillowWriter(fps=4))
-        else:
-            drawing.savefig(folder / f"{name}.png")
+        content = render(drawing)
+        suffix = "png" if isinstance(drawing, Figure) else "gif"
+        (folder / f"{name}.{suffix}").write_bytes(content)
+        _log_image(f"final/{name}", content, logger, step)
 
 
 def log_drawings(drawings: Mapping[str, Figure | FuncAnimation], logger: TensorBoardLogger, step: int) -> None:
-    """Show each figure, and each animation as a GIF, in TensorBoard's image tab."""
-    writer = logger.experiment
+    """Show each drawing in TensorBoard's image tab."""
     for name, drawing in drawings.items():
-        if isinstance(drawing, FuncAnimation):
-            with TemporaryDirectory() as folder:
-                path = Path(folder) / "animation.gif"
-                drawing.save(path, writer=PillowWriter(fps=4))
-                content, size = path.read_bytes(), Image.open(path).size
-        else:
-            buffer = io.BytesIO()
-            drawing.savefig(buffer, format="png")
-            content, size = buffer.getvalue(), Image.open(buffer).size
-        image = Summary.Image(width=size[0], height=size[1], colorspace=4, encoded_image_string=content)
-        summary = Summary(value=[Summary.Value(tag=f"figures/{name}", image=image)])
-        writer._get_file_writer().add_summary(summary, step)
+        _log_image(f"figures/{name}", render(drawing), logger, step)
+
+
+def _log_image(tag: str, content: bytes, logger: TensorBoardLogger, step: int) -> None:
+    # SummaryWriter.add_image takes arrays only and knows no GIF.
+    with Image.open(io.BytesIO(content)) as image:
+        width, height = image.size
+    picture = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=content)
+    summary = Summary(value=[Summary.Value(tag=tag, image=picture)])
+    logger.experiment._get_file_writer().add_summary(summary, step)

@@ -11,10 +11,11 @@ import lightning as L
 import torch
 from omegaconf import DictConfig
 
-from eai.core.config import Experiment, build, check_experiment
+from eai.core.config import build, check_experiment
 from eai.core.data import DataModule
 from eai.core.errors import ConfigError
 from eai.core.rundir import RunDirectory
+from eai.core.schema import Experiment
 from eai.core.task import Task
 
 
@@ -47,7 +48,7 @@ def check_checkpoint(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ConfigError(f"no checkpoint {path}") from error
     except (RuntimeError, UnpicklingError, EOFError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).split(". ")[0].strip() or type(error).__name__
         raise ConfigError(f"{path} is truncated or not a checkpoint of eai: {reason}") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ConfigError(f"{path} is not a checkpoint of eai: it has no state_dict")

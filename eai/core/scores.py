@@ -25,12 +25,8 @@ class SampleMeans:
         for name, item in values.items():
             value, weight = item if isinstance(item, tuple) else (item, None)
             value = value.detach()
-            if weight is None:
-                total, count = value.sum(dtype=torch.float64), float(value.numel())
-            else:
-                total = (value * weight).sum(dtype=torch.float64)
-                count = weight.sum(dtype=torch.float64)
-            entry = torch.stack([total, torch.as_tensor(count, dtype=torch.float64, device=total.device)])
+            weight = torch.ones_like(value) if weight is None else weight
+            entry = torch.stack([(value * weight).sum(dtype=torch.float64), weight.sum(dtype=torch.float64)])
             self._sums[name] = self._sums[name] + entry if name in self._sums else entry
 
     def compute(self) -> dict[str, float]:

@@ -6,58 +6,64 @@ import logging
 import sys
 import time
 import warnings
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from hydra.core.hydra_config import HydraConfig
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 
-from eai.core.callbacks import FIGURE_SAMPLES, EpochLines, FigureWriter, History, StopSignals
+from eai.core.callbacks import FIGURE_SAMPLES, EpochLines, FigureWriter, History, MovableCheckpoint, StopSignals
 from eai.core.comparison import summary_of_run
-from eai.core.config import Accelerator, Experiment, build, check_experiment, resolve
+from eai.core.config import build, check_experiment, named_by_key, resolve
 from eai.core.data import DataModule
 from eai.core.errors import ConfigError
-from eai.core.figures import learning_curves, log_drawings, save_drawings
+from eai.core.figures import learning_curves, save_drawings
 from eai.core.loading import build_data_and_task, check_checkpoint, load_weights
 from eai.core.rundir import RunDirectory, write_json
+from eai.core.schema import Accelerator, Experiment
+from eai.core.scores import SampleMeans
 from eai.core.task import Task
 
 log = logging.getLogger("eai")
 
 
-def train(cfg: DictConfig) -> float:
+def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -> float:
     """Run one experiment and return its monitored score on the validation data (best checkpoint).
+
+    Args:
+        cfg: as composed from ``conf/train.yaml``.
+        run_dir: where everything is written; with ``cfg.resume``, the run to continue.
+        overrides: of the command line; a resumed run checks and applies them.
 
     Raises:
         ConfigError: the configuration cannot work; raised before any training.
         NonFiniteLossError: the loss stopped being a number; the checkpoints written before stay.
         Interrupted: a signal stopped the training, after ``last.ckpt`` was written.
     """
-    run = RunDirectory(HydraConfig.get().runtime.output_dir)
-    if cfg.get("resume"):
-        cfg = _resumed_config(cfg)
-    else:
-        cfg = resolve(cfg)
+    run = RunDirectory(run_dir)
+    cfg = _resumed_config(cfg, run, overrides) if cfg.get("resume") else resolve(cfg)
     quiet_lightning()
     # The directory's status speaks of this run from here on, also of a configuration that fails.
     with run.tracked():
-        experiment = check_experiment(cfg)
-        data, task = build_data_and_task(cfg, experiment)
         if not cfg.resume:
             run.save_config(cfg)
+        experiment = check_experiment(cfg)
+        data, task = build_data_and_task(cfg, experiment)
+        preflight(experiment, data, task)
+        L.seed_everything(experiment.seed, verbose=False)
         return _fit_and_score(cfg, experiment, run, data, task)
 
 
-def _resumed_config(cfg: DictConfig) -> DictConfig:
+def _resumed_config(cfg: DictConfig, run: RunDirectory, overrides: Sequence[str]) -> DictConfig:
     """The configuration of the run to resume; ``trainer.*``, ``figures.*`` and ``reporting.*`` may change."""
-    run = RunDirectory.open(cfg.resume)
     saved = run.load_config()
     check_checkpoint(run.last)
     allowed = ("trainer.", "figures.", "reporting.")
-    for override in HydraConfig.get().overrides.task:
+    for override in overrides:
         key = override.partition("=")[0]
         if key == "resume":
             continue
@@ -75,6 +81,7 @@ def quiet_lightning() -> None:
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(logging.WARNING)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     for message in (
         r".*does not have many workers.*",  # whole batches are sliced from tensors in memory
         r".*smaller than the logging interval.*",  # scalars are logged once per epoch
@@ -84,6 +91,32 @@ def quiet_lightning() -> None:
         r".*GPU available but not used.*",  # the accelerator was chosen in the configuration
     ):
         warnings.filterwarnings("ignore", message=message)
+
+
+def preflight(experiment: Experiment, data: DataModule[Any], task: Task) -> None:
+    """Before any training: score one small batch, and check that every score and method named exists."""
+    with named_by_key("model.optimizer"):
+        task.configure_optimizers()
+    data.setup()
+    batch = data.batch("val", FIGURE_SAMPLES)
+    task.eval()
+    means = SampleMeans()
+    means.update(task.scores(batch, task.predict(batch)))
+    task.train()
+    scores = {*task.summarise(means.compute()), "loss"}
+    named = {"monitor.score": experiment.monitor.score, "headline.score": experiment.headline.score}
+    if experiment.expect:
+        named["expect.score"] = experiment.expect.score
+    for key, name in named.items():
+        prefix, _, score = name.partition("/")
+        if score not in scores:
+            expected = ", ".join(f"{prefix}/{score}" for score in sorted(scores))
+            raise ConfigError(f"{key}: expected one of {expected}, got {name!r}")
+    methods = sorted(task.baselines(data))
+    for key in ("baseline", "optimum"):
+        name = getattr(experiment.headline, key)
+        if name is not None and name not in methods:
+            raise ConfigError(f"headline.{key}: expected one of {', '.join(methods)}, got {name!r}")
 
 
 def build_trainer(cfg: DictConfig, run: RunDirectory, callbacks: list[Callback], accelerator: Accelerator) -> L.Trainer:
@@ -103,17 +136,23 @@ def build_trainer(cfg: DictConfig, run: RunDirectory, callbacks: list[Callback],
     )
 
 
-def _fit_and_score(cfg: DictConfig, experiment: Experiment, run: RunDirectory, data: DataModule[Any], task: Task) -> float:
+def _fit_and_score(
+    cfg: DictConfig, experiment: Experiment, run: RunDirectory, data: DataModule[Any], task: Task
+) -> float:
     monitor, history, signals = experiment.monitor, History(), StopSignals(run)
-    best = ModelCheckpoint(
+    best = MovableCheckpoint(
         run.checkpoints, "best", monitor.score, mode=monitor.mode, save_on_train_epoch_end=False,
         enable_version_counter=False,
     )  # fmt: skip
-    last = ModelCheckpoint(
+    last = MovableCheckpoint(
         run.checkpoints, "last", every_n_epochs=experiment.reporting.checkpoint_every_n_epochs,
         save_on_train_epoch_end=True, enable_version_counter=False,
     )  # fmt: skip
-    show = RichProgressBar() if sys.stdout.isatty() else EpochLines(experiment.reporting.line_every_n_epochs, monitor.score)
+    show = (
+        RichProgressBar()
+        if sys.stdout.isatty()
+        else EpochLines(experiment.reporting.line_every_n_epochs, monitor.score)
+    )
     drawing = FigureWriter(experiment.figures.every_n_epochs)
     trainer = build_trainer(cfg, run, [history, signals, show, drawing, best, last], experiment.accelerator)
 
@@ -122,10 +161,7 @@ def _fit_and_score(cfg: DictConfig, experiment: Experiment, run: RunDirectory, d
         trainer.fit(task, data, ckpt_path=str(run.last) if cfg.resume else None, weights_only=True)
         run.note(train_seconds=round(time.monotonic() - started, 2), epochs=trainer.current_epoch)
         if best.best_model_score is None:
-            raise ConfigError(
-                f"monitor.score: no validation wrote {monitor.score!r}; "
-                "expected trainer.max_epochs ≥ trainer.check_val_every_n_epoch"
-            )
+            raise ConfigError("trainer: no validation took place; expected max_epochs ≥ check_val_every_n_epoch")
         load_weights(task, run.best)
         score_and_report(trainer, run, data, task, history)
     if experiment.expect is not None:
@@ -151,10 +187,9 @@ def score_and_report(
     drawings = {**task.figures(batch, estimate), **task.closing_figures(data, batch, estimate)}
     if history is not None:
         drawings["learning_curves"] = learning_curves(history.points)
-    save_drawings(drawings, run.figures)
     logger = trainer.logger
     if isinstance(logger, TensorBoardLogger):
-        log_drawings({f"final/{name}": drawing for name, drawing in drawings.items()}, logger, trainer.global_step)
+        save_drawings(drawings, run.figures, logger, trainer.global_step)
         logger.log_hyperparams(_flat_hyperparameters(run.load_config()), metrics)
         logger.finalize("success")
     log.info("%s", summary_of_run(run))

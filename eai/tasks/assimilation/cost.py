@@ -100,5 +100,3 @@ class SlidesCost(Cost):
         b, p = batch.y.shape
         analysis, _ = self._solve(batch.y.double(), batch, p**2 * self.sigma_o**2 / b)
         return analysis
-
-

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -51,7 +53,7 @@ class IncrementMLP(nn.Module):
         require(depth >= 1, "depth", "at least 1", depth)
         self.n = n
         sizes = [2 * n] + [width] * depth
-        hidden = [layer for a, b in zip(sizes, sizes[1:], strict=False) for layer in (nn.Linear(a, b), nn.SiLU())]
+        hidden = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.SiLU())]
         self.layers = nn.Sequential(*hidden, nn.Linear(width, n))
 
     def forward(self, batch: Batch) -> Float[Tensor, "b n"]:

@@ -42,11 +42,13 @@ def covariance(matrix: Float[Tensor, "n n"]) -> Figure:
     figure = new_figure(10, 4)
     left, right = figure.subplots(1, 2)
     largest = float(matrix.abs().max())
-    image = left.imshow(matrix.cpu(), cmap="RdBu_r", vmin=-largest, vmax=largest)
+    image = left.imshow(matrix.cpu().numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest)
     left.set(title="Background-error covariance B", xlabel="grid point j", ylabel="grid point i")
     figure.colorbar(image, ax=left, label="B_ij (state²)")
     middle = len(matrix) // 2
     right.plot(matrix[:, middle].cpu(), color=TRUTH)
-    right.set(title=f"Column {middle}: how one point's error spreads", xlabel="grid point i", ylabel="covariance (state²)")
+    right.set(
+        title=f"Column {middle}: how one point's error spreads", xlabel="grid point i", ylabel="covariance (state²)"
+    )
     right.grid(alpha=0.3)
     return figure

@@ -90,11 +90,13 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
         }
 
     def baselines(self, data: DataModule[Batch]) -> Mapping[str, Callable[[Batch], Tensor]]:
-        return {
+        references: dict[str, Callable[[Batch], Tensor]] = {
             "background": lambda batch: batch.xb,
             "blue": self.cost.minimiser,
-            "loss_minimiser": self.loss.minimiser,
         }
+        if not isinstance(self.loss, VariationalCost):
+            references["loss_minimiser"] = self.loss.minimiser
+        return references
 
     def figures(self, batch: Batch, estimate: Float[Tensor, "b n"]) -> Mapping[str, Drawing]:
         return {"analysis": plots.analyses(batch, estimate, self.cost.minimiser(batch))}

@@ -1,0 +1,91 @@
+"""Figures of the recovery task: pure functions from tensors to a Figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from textwrap import fill
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+from torch import Tensor
+
+from eai.core.figures import BLACK, BLUE, GREEN, INPUT, ORANGE, PREDICTION, PURPLE, RED, SKY, new_figure
+from eai.tasks.recovery.data import Batch
+from eai.tasks.recovery.patterns import CLASSES
+
+NAMES = tuple(name.replace("_", " ") for name in CLASSES)
+# Colour and shape both tell the class, so that either suffices.
+_MARKERS = "ovs^D*P<Xp"
+_COLOURS = (BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE, "#999999", BLACK, ORANGE)
+
+
+def psnr(mse: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """−10 log₁₀ MSE in dB, for images in [0, 1]; the MSE is floored at 1e-10, so identical images have 100 dB."""
+    return -10 * torch.log10(mse.clamp(min=1e-10))
+
+
+def recoveries(batch: Batch, image: Float[Tensor, "b 1 h w"]) -> Figure:
+    """Original, corrupted and recovered image of each sample, in grey from 0 (black) to 1 (white)."""
+    halves = 1 if len(image) <= 6 else 2
+    rows = -(-len(image) // halves)
+    figure = new_figure(5.2 * halves, 1.65 * rows + 0.9)
+    figure.suptitle("“Recovered” should look like “original”\n(grey scale 0 to 1, PSNR in dB)", fontsize=11)
+    panels = figure.subplots(rows, 3 * halves, squeeze=False)
+    for axes in panels.flat:
+        axes.set(xticks=[], yticks=[], frame_on=False)
+    images = (batch.x, batch.y, image.detach())
+    for i in range(len(image)):
+        half, row = divmod(i, rows)
+        triple = panels[row, 3 * half : 3 * half + 3]
+        for axes, pixels, title in zip(triple, images, ("original", "corrupted", "recovered"), strict=True):
+            axes.imshow(pixels[i, 0].cpu().numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes.set_frame_on(True)
+            if row == 0:
+                axes.set_title(title)
+            if pixels is not batch.x:
+                axes.set_xlabel(_quality((pixels[i] - batch.x[i]).square().mean()), fontsize=9)
+        triple[0].set_ylabel(fill(NAMES[int(batch.label[i])], 12), fontsize=9)
+    return figure
+
+
+def _quality(mse: Float[Tensor, ""]) -> str:
+    return f"{psnr(mse).item():.1f} dB" if mse > 0 else "identical"
+
+
+def class_mse(label: Int[Tensor, " b"], mse: Mapping[str, Float[Tensor, " b"]]) -> Figure:
+    """Mean square error of each class, a bar for each method in ``mse`` (network first), on a fixed log axis."""
+    figure = new_figure(7.5, 5.0)
+    axes = figure.subplots()
+    position = np.arange(len(CLASSES))
+    thickness = 0.8 / len(mse)
+    counts = torch.bincount(label.cpu(), minlength=len(CLASSES)).clamp(min=1)
+    for k, ((name, values), colour) in enumerate(zip(mse.items(), (PREDICTION, INPUT, GREEN), strict=False)):
+        means = torch.bincount(label.cpu(), values.cpu().double(), minlength=len(CLASSES)) / counts
+        offset = (k - (len(mse) - 1) / 2) * thickness
+        axes.barh(position + offset, means.numpy(), thickness, color=colour, label=name)
+    axes.set_xscale("log")
+    axes.set(xlim=(1e-5, 1), ylim=(len(CLASSES) - 0.5, -0.5), xlabel="mean square error (grey value², 0 to 1)")
+    axes.set_yticks(position, NAMES)
+    axes.set_title("Error by class, test data: shorter is better (no bar: below 1e-5)")
+    axes.grid(alpha=0.3, axis="x")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(mse), fontsize="small")
+    return figure
+
+
+def latent_space(mean: Float[Tensor, "b 2"], label: Int[Tensor, " b"]) -> Figure:
+    """The code's mean μ of each sample by class, with the prior's one- and two-sigma circles."""
+    figure = new_figure(7.5, 5.5)
+    axes = figure.subplots()
+    for radius in (1, 2):
+        axes.add_patch(Circle((0, 0), radius, fill=False, ls="--", lw=0.8, color="#777777"))
+    for name, marker, colour, k in zip(NAMES, _MARKERS, _COLOURS, range(len(NAMES)), strict=True):
+        points = mean[label == k].detach().cpu().numpy()
+        axes.scatter(points[:, 0], points[:, 1], s=40, marker=marker, color=colour, alpha=0.7, lw=0, label=name)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set(xlabel="μ₁", ylabel="μ₂", title="Codes of the test images by class (dashed: 1σ and 2σ of the prior)")
+    axes.grid(alpha=0.3)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize="small")
+    return figure

@@ -1,0 +1,79 @@
+"""Every YAML below conf/ is found by glob, composes, and runs two batches."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import pytest
+import torch
+
+from eai.core.command import CONFIG_DIR
+from eai.core.config import check_experiment, resolve
+from eai.core.rundir import read_json
+from tests.conftest import Train, composed
+
+CONF = Path(CONFIG_DIR)
+TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+# The data that a model other than its task's default needs.
+DATA_OF_MODEL = {("recovery", "vae"): ["data/recovery=clean"]}
+TASK_OF_SHARED = {"covariance": "assimilation"}
+SMALL = ["trainer=debug"]
+
+
+def overrides_of(path: Path) -> list[str]:
+    """The command line that uses one YAML."""
+    group, *rest = path.relative_to(CONF).with_suffix("").parts
+    if group in ("data", "model"):
+        task, name = rest
+        return [
+            f"task={task}",
+            f"{group}/{task}={name}",
+            *(DATA_OF_MODEL.get((task, name), []) if group == "model" else []),
+        ]
+    if group == "shared":
+        return [f"task={TASK_OF_SHARED[rest[0]]}", f"shared/{rest[0]}={rest[1]}"]
+    return [f"{group}={rest[0]}"]
+
+
+FILES = sorted(path for path in CONF.rglob("*.yaml") if path.parent != CONF)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
+def test_every_yaml_runs_two_batches(path: Path, train: Train) -> None:
+    if path.stem == "gpu" and not torch.cuda.is_available():
+        check_experiment(resolve(composed("train", overrides_of(path))))
+        pytest.skip("composed and checked; running it needs a GPU")
+    run = train(*overrides_of(path), *([] if path.parent.name == "trainer" and path.stem == "debug" else SMALL))
+    assert read_json(run.status)["state"] == "COMPLETED"
+    assert read_json(run.metrics)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_names_its_source_and_the_score_to_expect(name: str) -> None:
+    expectation = check_experiment(resolve(composed("train", [f"experiment={name}"]))).expect
+    assert expectation is not None
+    assert expectation.source
+    assert (expectation.at_most is None) != (expectation.at_least is None)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_headline_of_every_task_has_its_baseline_in_the_same_run(task: str, train: Train) -> None:
+    run = train(f"task={task}", *SMALL)
+    headline = check_experiment(run.load_config()).headline
+    metrics, baselines = read_json(run.metrics), read_json(run.baselines)
+    assert headline.score in metrics
+    assert headline.score in baselines[headline.baseline]
+    assert all(scores.keys() == metrics.keys() for scores in baselines.values())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_reaches_its_score_as_the_median_of_its_seeds(name: str, train: Train) -> None:
+    expectation = check_experiment(resolve(composed("train", [f"experiment={name}"]))).expect
+    assert expectation is not None
+    runs = [train(f"experiment={name}", f"seed={seed}", run=f"seed{seed}") for seed in range(expectation.seeds)]
+    values = [read_json(run.metrics)[expectation.score] for run in runs]
+    assert expectation.met_by(statistics.median(values)), f"expected {expectation}, got {values}"

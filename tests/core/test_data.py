@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from eai.core.data import SPLITS, DataModule, Split, split_generator
+
+
+class Numbers(NamedTuple):
+    x: Tensor
+    label: Tensor
+
+
+class RandomNumbers(DataModule[Numbers]):
+    def generate(self, split: Split, generator: torch.Generator) -> Numbers:
+        return Numbers(torch.randn(17, 3, generator=generator), torch.arange(17))
+
+
+def labels_of_epoch(data: RandomNumbers, epoch: int, skip: int = 0) -> list[int]:
+    data.setup()
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+    loader.sampler.skip = skip  # type: ignore[attr-defined]
+    return torch.cat([batch.label for batch in loader]).tolist()
+
+
+def test_splits_differ_and_repeat_under_the_same_seed() -> None:
+    one, two, other = (RandomNumbers(4, seed, fresh=False) for seed in (5, 5, 6))
+    drawn = [one.batch(split).x for split in SPLITS]
+    assert not torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[1], drawn[2])
+    for split, x in zip(SPLITS, drawn, strict=True):
+        assert torch.equal(two.batch(split).x, x)
+        assert not torch.equal(other.batch(split).x, x)
+
+
+def test_datasets_leave_the_global_random_state_alone() -> None:
+    before = torch.get_rng_state()
+    data = RandomNumbers(4, 0, fresh=True)
+    labels_of_epoch(data, 3)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_every_epoch_is_a_new_permutation_that_depends_on_seed_and_epoch_alone() -> None:
+    orders = [labels_of_epoch(RandomNumbers(4, 0, fresh=False), epoch) for epoch in range(4)]
+    assert all(sorted(order) == list(range(17)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 4
+    assert labels_of_epoch(RandomNumbers(4, 0, fresh=False), 2) == orders[2]
+
+
+def test_skipping_leaves_out_the_samples_already_seen_once() -> None:
+    data = RandomNumbers(4, 0, fresh=False)
+    whole = labels_of_epoch(data, 1)
+    assert labels_of_epoch(data, 1, skip=8) == whole[8:]
+
+
+def test_fresh_samples_change_with_the_epoch_and_repeat_with_it() -> None:
+    def samples(epoch: int, fresh: bool) -> Tensor:
+        data = RandomNumbers(17, 0, fresh)
+        data.setup()
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        (batch,) = loader
+        return batch.x[batch.label.argsort()]
+
+    assert torch.equal(samples(0, True), samples(0, False))
+    assert not torch.equal(samples(1, True), samples(0, True))
+    assert torch.equal(samples(1, True), samples(1, True))
+    assert torch.equal(samples(1, False), samples(0, False))
+
+
+def test_generators_of_neighbouring_seeds_and_epochs_are_unrelated() -> None:
+    draws = [torch.randn(2000, generator=split_generator(s, t, e)) for s in (0, 1) for t in SPLITS for e in (0, 1)]
+    correlation = torch.corrcoef(torch.stack(draws)) - torch.eye(len(draws))
+    # Standard deviation 1/sqrt(2000) = 0.022, 66 pairs.
+    assert correlation.abs().max() < 0.1
+
+
+@pytest.mark.parametrize(("batch_size", "seed", "name"), [(0, 0, "batch_size"), (4, -1, "seed")])
+def test_bad_sizes_are_refused_by_name(batch_size: int, seed: int, name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: expected"):
+        RandomNumbers(batch_size, seed, fresh=False)

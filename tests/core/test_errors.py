@@ -1,0 +1,95 @@
+"""Bad input gives one clear error that names the key, what was expected and what came, before any training."""
+
+from __future__ import annotations
+
+import pytest
+from hydra.errors import HydraException
+
+from eai.core.command import split_group_choice
+from eai.core.config import build, check_experiment, resolve
+from eai.core.errors import ConfigError
+from eai.core.loading import build_data_and_task
+from eai.core.training import preflight
+from tests.conftest import composed
+
+
+def prepare(*overrides: str) -> None:
+    """Everything that happens before training."""
+    cfg = resolve(composed("train", overrides))
+    experiment = check_experiment(cfg)
+    data, task = build_data_and_task(cfg, experiment)
+    preflight(experiment, data, task)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["+typo=1"], r"^typo: unknown key"),
+        (["+model.net.widht=3"], r"^model\.net\.widht: unknown key; did you mean 'width'\?"),
+        (["+trainer.max_epoch=3"], r"^trainer\.max_epoch: unknown key; did you mean 'max_epochs'\?"),
+        (["+figures.evry=3"], r"^figures\.evry: unknown key"),
+        (["data.n=abc"], r"^data\.n: expected int, got 'abc'"),
+        (["data.n=null"], r"^data\.n: expected int, got None"),
+        (["data.n=12.5"], r"^data\.n: expected int, got 12\.5"),
+        (["data.n=true"], r"^data\.n: expected int, got True"),
+        (["data.sigma_o='0.1'"], r"^data\.sigma_o: expected float, got '0\.1'"),
+        (["data.network=mooving"], r"^data\.network: expected .*'fixed', 'moving'.*got 'mooving'"),
+        (["~data.covariance"], r"^data\.covariance|Interpolation key 'data\.covariance'"),
+        (["data.n=4"], r"^data\.n: expected at least 8, got 4"),
+        (["data.p=61"], r"^data\.p: expected 1 ≤ p ≤ n = 60, got 61"),
+        (["data.sigma_o=-1"], r"^data\.sigma_o: expected above 0, got -1"),
+        (["data.batch_size=0"], r"^data\.batch_size: expected at least 1, got 0"),
+        (["shared.covariance.n=50"], r"^data\.covariance: expected size n = 60, got 50"),
+        (["shared.covariance.nugget=0"], r"^[a-z.]+\.covariance: expected a positive definite.*smallest eigenvalue"),
+        (["model.net.width=0"], r"^model\.net\.width: expected at least 1, got 0"),
+        (["model.optimizer.lr=-1"], r"^model\.optimizer: Invalid learning rate: -1"),
+        (["monitor.score=val/nix"], r"^monitor\.score: expected one of .*val/j_ratio.*, got 'val/nix'"),
+        (["headline.baseline=nix"], r"^headline\.baseline: expected one of background, blue, got 'nix'"),
+        (["monitor.mode=most"], r"^monitor\.mode: expected .*'min', 'max'.*got 'most'"),
+        (["seed=-1"], r"^seed: expected 0 or more, got -1"),
+        (["epochs=0"], r"^epochs: expected at least 1, got 0"),
+        (["epochs=3", "validate_every_n_epochs=4"], r"^validate_every_n_epochs: expected 1 … epochs = 3, got 4"),
+        (["accelerator.threads=0"], r"^accelerator\.threads: expected null or at least 1, got 0"),
+        (["accelerator.devices=2"], r"^accelerator\.devices: expected 1 .*got 2"),
+        (["model.net._target_=os.system"], r"^model\.net\._target_: expected one of eai\..*got 'os\.system'; refused"),
+        (["model.net._target_=eai.core.rundir.subprocess.run"], r"^model\.net\._target_: .* does not exist"),
+        (["model.net._target_=eai.core.rundir.version"], r"^model\.net\._target_: .*refused"),
+        (["model.net._target_=eai.core.nix"], r"^model\.net\._target_: 'eai\.core\.nix' does not exist"),
+        (["data._target_=eai.tasks.assimilation.nets.IncrementMLP"], r"^data\.covariance: unknown key|^data\."),
+    ],
+)  # fmt: skip
+def test_mistake_is_named_by_its_key(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        prepare("task=assimilation", *overrides)
+
+
+def test_graph_that_cannot_carry_the_signal_is_refused_with_both_numbers() -> None:
+    with pytest.raises(ConfigError, match=r"^model\.net.*reach.*data"):
+        prepare("task=dynamics", "data.speed=3.0", "data.nx=101")
+
+
+@pytest.mark.parametrize("override", ["task=nix", "data.nix=3", "experiment=nix", "data/assimilation=nix"])
+def test_unknown_choice_or_key_is_refused_by_hydra_with_its_name(override: str) -> None:
+    with pytest.raises(HydraException, match="nix"):
+        composed("train", ["task=assimilation", override])
+
+
+def test_hydra_itself_refuses_a_target_outside_the_whitelist() -> None:
+    cfg = composed("train", ["task=assimilation", "model.net._target_=os.getcwd"])
+    with pytest.raises(ConfigError, match=r"os\.getcwd"):
+        build(resolve(cfg), "model")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("data=recovery/varied", "data/recovery=varied"),
+        ("data=recovery/varied,recovery/fields", "data/recovery=varied,fields"),
+        ("model=a/x,b/y", "model=a/x,b/y"),
+        ("data.path=a/b", "data.path=a/b"),
+        ("task=dynamics", "task=dynamics"),
+        ("-m", "-m"),
+    ],
+)
+def test_group_choice_with_a_folder_takes_the_form_that_hydra_matches(typed: str, meant: str) -> None:
+    assert split_group_choice(typed) == meant
