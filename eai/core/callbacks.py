@@ -77,7 +77,7 @@ class EpochLines(L.Callback):
         if epoch % self._every and epoch not in (1, last):
             return
         metrics = trainer.callback_metrics
-        wanted = ("train/loss", "val/loss", self._monitor)
+        wanted = dict.fromkeys(("train/loss", "val/loss", self._monitor))
         scores = "  ".join(f"{name} {float(metrics[name]):.4g}" for name in wanted if name in metrics)
         log.info("epoch %*d/%d  %s  %.1f s", len(str(last)), epoch, last, scores, time.monotonic() - self._started)
 

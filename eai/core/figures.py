@@ -48,12 +48,13 @@ def learning_curves(history: History) -> Figure:
     names = [name for name in history if name.startswith("train/")]
     colours = (BLACK, BLUE, RED, GREEN, PURPLE, ORANGE)
     # With a single term the total is that term.
-    names = names[:1] if len(names) == 2 else names
+    single = len(names) == 2
+    names = names[:1] if single else names
     for name, colour in zip(names, colours, strict=False):
         term = name.removeprefix("train/")
-        for key, line in ((name, "-"), (f"val/{term}", "--")):
+        for key, line, shade in ((name, "-", colour), (f"val/{term}", "--", ORANGE if single else colour)):
             points = history.get(key, ())
-            axes.plot(*zip(*points, strict=True) if points else ((), ()), line, color=colour, label=key, lw=1.2)
+            axes.plot(*zip(*points, strict=True) if points else ((), ()), line, color=shade, label=key, lw=1.2)
     if all(value > 0 for name in names for _, value in history[name]):
         axes.set_yscale("log")
     if names:

@@ -31,7 +31,7 @@ def analyses(batch: Batch, analysis: Float[Tensor, "b n"], blue: Float[Tensor, "
         axes.plot(angle, blue[i].cpu(), color=REFERENCE, lw=1.5, ls="--", label="BLUE (exact)")
         where = angle[batch.obs_index[i].cpu()[seen].numpy()]
         axes.plot(where, batch.y[i].cpu()[seen], "o", color=TRUTH, ms=4, mfc="white", label="observations")
-        axes.set(title=f"test sample {i}", xlabel="position (rad)", ylabel="state")
+        axes.set(title=f"sample {i}", xlabel="position (rad)", ylabel="state")
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize="small")
     return figure

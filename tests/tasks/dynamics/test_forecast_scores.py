@@ -10,6 +10,7 @@ import torch
 from matplotlib.animation import FuncAnimation
 
 from eai.core.errors import ConfigError
+from eai.core.figures import render
 from eai.core.scores import SampleMeans
 from eai.tasks.dynamics.baselines import persistence
 from eai.tasks.dynamics.data import Batch, SingleWave

@@ -1,0 +1,38 @@
+# The README's commands. `make demo` and `make test` set up .venv by themselves.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+
+.PHONY: demo test test-slow lint format clean
+.DELETE_ON_ERROR:
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+demo: $(READY)
+	@dir=outputs/demo_$$(date +%Y-%m-%d_%H-%M-%S); \
+	$(BIN)/eai-train --multirun task=dynamics,recovery,assimilation hydra.sweep.dir=$$dir 'hydra.sweep.subdir=$${task}' && \
+	$(BIN)/eai-compare runs=$$dir && \
+	echo && echo "Watch them:  $(BIN)/tensorboard --logdir outputs"
+
+test: $(READY)
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
