@@ -19,10 +19,10 @@ demo: $(READY)
 	echo && echo "Watch them:  $(BIN)/tensorboard --logdir outputs"
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 -m "not slow"
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -n 2 -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .

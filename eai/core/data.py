@@ -19,10 +19,10 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
-def split_generator(seed: int, split: Split, epoch: int = 0) -> torch.Generator:
+def split_generator(seed: int, split: Split, epoch: int = 0, device: str = "cpu") -> torch.Generator:
     """A random generator of its own for each (seed, split, epoch), statistically independent of the others."""
     word = np.random.SeedSequence([seed, SPLITS.index(split), epoch]).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(word & np.uint64(2**63 - 1)))
+    return torch.Generator(device).manual_seed(int(word & np.uint64(2**63 - 1)))
 
 
 class Samples(Dataset[B], Generic[B]):
@@ -33,12 +33,16 @@ class Samples(Dataset[B], Generic[B]):
 
     def __init__(self, module: DataModule[B], split: Split, fresh: bool) -> None:
         self._module, self._split, self._fresh, self._epoch = module, split, fresh, 0
-        self.all: B = module.generate(split, split_generator(module.seed, split))
+        self.all: B = self._generate(0)
 
     def set_epoch(self, epoch: int) -> None:
         if self._fresh and epoch != self._epoch:
-            self.all = self._module.generate(self._split, split_generator(self._module.seed, self._split, epoch))
+            self.all = self._generate(epoch)
         self._epoch = epoch
+
+    def _generate(self, epoch: int) -> B:
+        module = self._module
+        return module.generate(self._split, split_generator(module.seed, self._split, epoch, module.device))
 
     def __len__(self) -> int:
         return len(self.all[0])
@@ -86,18 +90,20 @@ class DataModule(LightningDataModule, ABC, Generic[B]):
         batch_size: samples per step and device.
         seed: of the data; independent of the seed of the weights.
         fresh: generate new training samples for each epoch (endless data).
+        device: where samples are generated and kept.
     """
 
-    def __init__(self, batch_size: int, seed: int, fresh: bool) -> None:
+    def __init__(self, batch_size: int, seed: int, fresh: bool, device: Literal["cpu", "cuda"] = "cpu") -> None:
         super().__init__()
         require(batch_size >= 1, "batch_size", "at least 1", batch_size)
         require(0 <= seed < 2**32, "seed", "0 ≤ seed < 2**32", seed)
-        self.batch_size, self.seed, self.fresh = batch_size, seed, fresh
+        require(device == "cpu" or torch.cuda.is_available(), "device", "cpu (no CUDA device was found)", device)
+        self.batch_size, self.seed, self.fresh, self.device = batch_size, seed, fresh, device
         self.samples: dict[Split, Samples[B]] = {}
 
     @abstractmethod
     def generate(self, split: Split, generator: torch.Generator) -> B:
-        """All samples of ``split`` as one Batch of CPU tensors; random numbers only from ``generator``."""
+        """All samples of ``split`` as one Batch, on the generator's device; random numbers only from ``generator``."""
 
     def setup(self, stage: str | None = None) -> None:
         for split in SPLITS:

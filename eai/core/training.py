@@ -101,7 +101,8 @@ def preflight(experiment: Experiment, data: DataModule[Any], task: Task) -> None
     batch = data.batch("val", FIGURE_SAMPLES)
     task.eval()
     means = SampleMeans()
-    means.update(task.scores(batch, task.predict(batch)))
+    with named_by_key("model.net"):
+        means.update(task.scores(batch, task.predict(batch)))
     task.train()
     scores = {*task.summarise(means.compute()), "loss"}
     named = {"monitor.score": experiment.monitor.score, "headline.score": experiment.headline.score}

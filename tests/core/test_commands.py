@@ -75,7 +75,7 @@ def test_one_run_from_another_directory_prints_each_line_once_and_says_where_res
     ("module", "arguments", "message"),
     [
         ("train", ["task=assimilation", "+typo=1"], "error: typo: unknown key"),
-        ("train", ["task=assimilation", "data.p=0"], "error: data.p: expected 1 ≤ p ≤ n = 60, got 0"),
+        ("train", ["task=assimilation", "data.network.p=0"], "error: data.network.p: expected at least 1, got 0"),
         ("train", ["resume=nowhere"], "error: resume: expected the directory of a run, got nowhere"),
         ("evaluate", [], "error: run: missing"),
         ("evaluate", ["run=nowhere"], "error: run: expected the directory of a run, got nowhere"),

@@ -16,22 +16,21 @@ from tests.conftest import Train, composed
 CONF = Path(CONFIG_DIR)
 TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
-# The data that a model other than its task's default needs.
-DATA_OF_MODEL = {("recovery", "vae"): ["data/recovery=clean"]}
-TASK_OF_SHARED = {"covariance": "assimilation"}
+# What a choice needs beside its task's defaults.
+NEEDS = {
+    "data/assimilation/varying": ["shared/operator=interpolation"],
+    "model/assimilation/tutorial_mlp": ["data/assimilation=slides"],
+}
+TASK_OF_SHARED = {"covariance": "assimilation", "operator": "assimilation", "obs_error": "assimilation"}
 SMALL = ["trainer=debug"]
 
 
 def overrides_of(path: Path) -> list[str]:
     """The command line that uses one YAML."""
-    group, *rest = path.relative_to(CONF).with_suffix("").parts
+    name = path.relative_to(CONF).with_suffix("")
+    group, *rest = name.parts
     if group in ("data", "model"):
-        task, name = rest
-        return [
-            f"task={task}",
-            f"{group}/{task}={name}",
-            *(DATA_OF_MODEL.get((task, name), []) if group == "model" else []),
-        ]
+        return [f"task={rest[0]}", f"{group}/{rest[0]}={rest[1]}", *NEEDS.get(str(name), [])]
     if group == "shared":
         return [f"task={TASK_OF_SHARED[rest[0]]}", f"shared/{rest[0]}={rest[1]}"]
     return [f"{group}={rest[0]}"]

@@ -38,7 +38,14 @@ def test_run_directory_holds_what_the_design_promises(train: Train) -> None:
     assert metrics["test/j_ratio"] > 1
     assert run.best.is_file()
     assert run.last.is_file()
-    assert {path.stem for path in run.figures.glob("*.png")} == {"analysis", "background_covariance", "learning_curves"}
+    assert {path.stem for path in run.figures.glob("*.png")} == {
+        "analysis",
+        "background_covariance",
+        "cost_by_number",
+        "departures",
+        "learning_curves",
+        "single_observation",
+    }
 
     events = tensorboard_of(run)
     assert [event.step for event in events.Scalars("train/loss")] == sorted(
@@ -99,9 +106,11 @@ def test_evaluation_repeats_the_scores_of_the_run_and_leaves_it_alone(finished: 
 
 def test_evaluation_on_other_data_changes_the_scores(finished: RunDirectory) -> None:
     run = finished
-    score = evaluate(composed("evaluate", [f"run={run.path}", "data.seed=7", "data.sigma_o=0.2", "data.p=7"]))
+    score = evaluate(
+        composed("evaluate", [f"run={run.path}", "data.seed=7", "shared.obs_error.sigma=0.2", "data.network.p=7"])
+    )
     (result,) = (run.path / "evaluations").iterdir()
-    assert RunDirectory(result).load_config().data.p == 7
+    assert RunDirectory(result).load_config().data.network.p == 7
     assert score != read_json(run.metrics)["test/j_ratio"]
 
 
@@ -109,8 +118,8 @@ def test_evaluation_refuses_overrides_that_cannot_fit_and_names_both_values(fini
     run = finished
     with pytest.raises(ConfigError, match=r"data\.n: trained with 13, got 17.*net\.layers\.0\.weight"):
         evaluate(composed("evaluate", [f"run={run.path}", "data.n=17"]))
-    with pytest.raises(ConfigError, match=r"data\.sigma: unknown key; did you mean 'sigma_o'"):
-        evaluate(composed("evaluate", [f"run={run.path}", "data.sigma=1"]))
+    with pytest.raises(ConfigError, match=r"data\.sead: unknown key; did you mean 'seed'"):
+        evaluate(composed("evaluate", [f"run={run.path}", "data.sead=1"]))
     assert not (run.path / "evaluations").exists()
 
 

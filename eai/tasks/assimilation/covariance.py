@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from eai.core.errors import require
+
+EPSILON = torch.finfo(torch.float64).eps
 
 
 def grid(n: int) -> Float[Tensor, " n"]:
@@ -17,57 +20,137 @@ def grid(n: int) -> Float[Tensor, " n"]:
     return torch.arange(n, dtype=torch.float64) * (2 * math.pi / n)
 
 
-class Covariance(nn.Module):
-    """A covariance matrix, checked to be positive definite, with its Cholesky factor at hand.
+class Covariance(nn.Module, ABC):
+    """A symmetric positive definite matrix B (n, n), held by its eigenvalues, in float64.
+
+    Every product that the 3D-Var cost needs is a function of B: see :meth:`filter`.
 
     Args:
-        matrix: (n, n), symmetric. Kept in float64.
+        eigenvalues: (m,), of the eigenvectors that the subclass knows.
+        n: size of the state.
+        rounding: relative error of the eigenvalues; smaller ones count as zero.
 
     Raises:
-        ValueError: not square, not symmetric, or not positive definite (names the smallest eigenvalue).
+        ValueError: B is not positive definite; names the smallest eigenvalue.
     """
 
-    matrix: Tensor
-    cholesky: Tensor
-    whitening: Tensor
+    eigenvalues: Tensor
 
-    def __init__(self, matrix: Tensor) -> None:
+    def __init__(self, eigenvalues: Float[Tensor, " m"], n: int, rounding: float) -> None:
         super().__init__()
-        matrix = matrix.double()
-        require(matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1], "matrix", "square", tuple(matrix.shape))
-        require(torch.allclose(matrix, matrix.T), "matrix", "symmetric", "an asymmetric one")
-        smallest = torch.linalg.eigvalsh(matrix)[0].item()
-        # Rounding alone makes eigenvalues of this size, of either sign.
-        rounding = len(matrix) * torch.finfo(torch.float64).eps * matrix.abs().max().item()
+        self.n = n
+        smallest, largest = eigenvalues.min().item(), eigenvalues.max().item()
         require(
-            smallest > rounding,
+            smallest > rounding * largest,
             "covariance",
             "a positive definite matrix (add a nugget, or take a distance valid on the ring)",
             f"smallest eigenvalue {smallest:.3g}",
         )
         # Derived from the configuration, so not part of a checkpoint.
-        self.register_buffer("matrix", matrix, persistent=False)
-        self.register_buffer("cholesky", torch.linalg.cholesky(matrix), persistent=False)
-        identity = torch.eye(len(matrix), dtype=torch.float64)
-        whitening = torch.linalg.solve_triangular(self.cholesky, identity, upper=False)
-        self.register_buffer("whitening", whitening, persistent=False)
+        self.register_buffer("eigenvalues", eigenvalues, persistent=False)
+
+    @abstractmethod
+    def entries(self, i: Int[Tensor, ...], j: Int[Tensor, ...]) -> Float[Tensor, ...]:
+        """B_ij for index tensors that broadcast against each other."""
+
+    @abstractmethod
+    def filter(self, field: Float[Tensor, "b n"], response: Float[Tensor, "*b m"]) -> Float[Tensor, "b n"]:
+        """Q diag(response) Qᵀ v for each row v, B = Q Λ Qᵀ; one response for all rows, or one for each."""
 
     @property
-    def n(self) -> int:
-        return len(self.matrix)
+    def matrix(self) -> Float[Tensor, "n n"]:
+        index = torch.arange(self.n, device=self.eigenvalues.device)
+        return self.entries(index[:, None], index[None, :])
+
+    def multiply(self, field: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+        """B v for each row v."""
+        return self.filter(field, self.eigenvalues)
+
+    def solve(self, field: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+        """B⁻¹ v for each row v."""
+        return self.filter(field, 1 / self.eigenvalues)
 
     def squared_norm(self, increment: Float[Tensor, "b n"]) -> Float[Tensor, " b"]:
-        """δᵀ B⁻¹ δ = |L⁻¹ δ|² for each sample, with B = L Lᵀ; L⁻¹ was computed once."""
-        return (increment.to(self.whitening.dtype) @ self.whitening.T).square().sum(1)
+        """δᵀ B⁻¹ δ = |B^(−½) δ|² for each row δ."""
+        return self.filter(increment, self.eigenvalues.rsqrt()).square().sum(1)
 
     def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "b n"]:
-        """Draws from N(0, B), in float64."""
-        white = torch.randn(count, self.n, dtype=torch.float64, generator=generator)
-        return white @ self.cholesky.T.cpu()
+        """``count`` draws from N(0, B)."""
+        white = torch.randn(count, self.n, dtype=torch.float64, generator=generator, device=generator.device)
+        return self.filter(white.to(self.eigenvalues.device), self.eigenvalues.sqrt())
 
 
-class GaussianCovariance(Covariance):
-    """B_ij = variance · exp(−d_ij² / (2 length²)) + nugget · δ_ij.
+class DenseCovariance(Covariance):
+    """Any covariance matrix; its eigenvectors are computed once.
+
+    Args:
+        matrix: (n, n), symmetric.
+    """
+
+    values: Tensor
+    eigenvectors: Tensor
+
+    def __init__(self, matrix: Tensor) -> None:
+        matrix = matrix.double()
+        require(matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1], "matrix", "square", tuple(matrix.shape))
+        require(torch.allclose(matrix, matrix.T), "matrix", "symmetric", "an asymmetric one")
+        eigenvalues, eigenvectors = torch.linalg.eigh(matrix)
+        super().__init__(eigenvalues, len(matrix), len(matrix) * EPSILON)
+        self.register_buffer("values", matrix, persistent=False)
+        self.register_buffer("eigenvectors", eigenvectors, persistent=False)
+
+    def entries(self, i: Int[Tensor, ...], j: Int[Tensor, ...]) -> Float[Tensor, ...]:
+        return self.values[i, j]
+
+    def filter(self, field: Float[Tensor, "b n"], response: Float[Tensor, "*b m"]) -> Float[Tensor, "b n"]:
+        return ((field.double() @ self.eigenvectors) * response) @ self.eigenvectors.T
+
+
+class StationaryCovariance(Covariance):
+    """B_ij = c((i − j) mod n): diagonal in Fourier space, so that every product is an FFT.
+
+    Args:
+        column: c (n,), the covariance with point 0; even, c(k) = c(n − k).
+    """
+
+    column: Tensor
+
+    def __init__(self, column: Float[Tensor, " n"]) -> None:
+        column = column.double()
+        require(torch.allclose(column, column.roll(-1).flip(0)), "column", "even: c(k) = c(n − k)", "an uneven one")
+        super().__init__(torch.fft.rfft(column).real, len(column), max(1.0, math.log2(len(column))) * EPSILON)
+        self.register_buffer("column", column, persistent=False)
+
+    def entries(self, i: Int[Tensor, ...], j: Int[Tensor, ...]) -> Float[Tensor, ...]:
+        return self.column[(i - j) % self.n]
+
+    def filter(self, field: Float[Tensor, "b n"], response: Float[Tensor, "*b m"]) -> Float[Tensor, "b n"]:
+        return torch.fft.irfft(torch.fft.rfft(field.double()) * response, n=self.n)
+
+
+def _stationary_column(
+    n: int, variance: float, nugget: float, correlation: Callable[[Tensor], Tensor]
+) -> Float[Tensor, " n"]:
+    """variance · ρ(d) + nugget · δ for the chord d = 2 sin(θ/2), for which ρ valid in space is valid on the ring."""
+    require(n >= 2, "n", "at least 2", n)
+    require(variance > 0, "variance", "above 0", variance)
+    require(nugget >= 0, "nugget", "0 or more", nugget)
+    column = variance * correlation(2 * torch.sin(grid(n) / 2))
+    # Exactly even, where rounding of the sine is not.
+    column = 0.5 * (column + column.roll(-1).flip(0))
+    column[0] += nugget
+    return column
+
+
+class DiagonalCovariance(StationaryCovariance):
+    """B = variance · I."""
+
+    def __init__(self, n: int, variance: float = 0.5) -> None:
+        super().__init__(_stationary_column(n, variance, 0.0, lambda chord: (chord < 1e-12).double()))
+
+
+class GaussianCovariance(StationaryCovariance):
+    """B_ij = variance · exp(−d²/(2 length²)) + nugget · δ_ij, d the chord between the points.
 
     Args:
         n: number of grid points.
@@ -75,24 +158,71 @@ class GaussianCovariance(Covariance):
         length: correlation length in radians.
         nugget: variance of an uncorrelated part. A Gaussian of large length is numerically singular
             without it.
-        distance: ``chord`` is 2 sin(|θ_i − θ_j|/2), for which a Gaussian is positive definite on the
-            ring; ``line`` is |θ_i − θ_j|, as in slide 2.3, which cuts the ring open at 0.
     """
 
-    def __init__(
-        self,
-        n: int,
-        variance: float = 0.5,
-        length: float = 1.5,
-        nugget: float = 0.001,
-        distance: Literal["chord", "line"] = "chord",
-    ) -> None:
+    def __init__(self, n: int, variance: float = 0.5, length: float = 1.5, nugget: float = 0.001) -> None:
+        require(length > 0, "length", "above 0", length)
+        super().__init__(_stationary_column(n, variance, nugget, lambda d: torch.exp(-(d**2) / (2 * length**2))))
+
+
+class SOARCovariance(StationaryCovariance):
+    """Second-order autoregressive: B_ij = variance · (1 + d/length) exp(−d/length) + nugget · δ_ij."""
+
+    def __init__(self, n: int, variance: float = 0.5, length: float = 0.5, nugget: float = 0.0) -> None:
+        require(length > 0, "length", "above 0", length)
+        super().__init__(_stationary_column(n, variance, nugget, lambda d: (1 + d / length) * torch.exp(-d / length)))
+
+
+def gaspari_cohn(distance: Float[Tensor, ...], support: float) -> Float[Tensor, ...]:
+    """The compactly supported correlation of Gaspari and Cohn (1999, eq. 4.10): 1 at 0, 0 beyond ``support``."""
+    z = distance / (support / 2)
+    near = -(z**5) / 4 + z**4 / 2 + 5 * z**3 / 8 - 5 * z**2 / 3 + 1
+    safe = z.clamp(min=1e-9)
+    far = z**5 / 12 - z**4 / 2 + 5 * z**3 / 8 + 5 * z**2 / 3 - 5 * z + 4 - 2 / (3 * safe)
+    return torch.where(z <= 1, near, torch.where(z <= 2, far, torch.zeros_like(z)))
+
+
+class GaspariCohnCovariance(StationaryCovariance):
+    """B_ij = variance · GC(d; support) + nugget · δ_ij: a Gaussian-like correlation that ends at ``support``."""
+
+    def __init__(self, n: int, variance: float = 0.5, support: float = 1.5, nugget: float = 0.0) -> None:
+        require(0 < support <= 2, "support", "0 < support ≤ 2, the ring's diameter", support)
+        super().__init__(_stationary_column(n, variance, nugget, lambda d: gaspari_cohn(d, support)))
+
+
+class PowerLawCovariance(StationaryCovariance):
+    """Spectral: the eigenvalue of wavenumber k is proportional to (1 + (k/k0)²)^(−slope/2), with trace n · variance.
+
+    Args:
+        n: number of grid points.
+        variance: of each point.
+        k0: wavenumber below which the spectrum is flat.
+        slope: of the decay beyond.
+    """
+
+    def __init__(self, n: int, variance: float = 0.5, k0: float = 2.0, slope: float = 4.0) -> None:
+        require(n >= 2, "n", "at least 2", n)
+        require(variance > 0, "variance", "above 0", variance)
+        require(k0 > 0, "k0", "above 0", k0)
+        require(slope >= 0, "slope", "0 or more", slope)
+        super().__init__(torch.fft.irfft(power_law_spectrum(n, variance, k0, slope), n=n))
+
+
+def power_law_spectrum(n: int, variance: float, k0: float, slope: float) -> Float[Tensor, " m"]:
+    """The eigenvalues of :class:`PowerLawCovariance` for the wavenumbers 0 … n/2."""
+    k = torch.arange(n // 2 + 1, dtype=torch.float64)
+    shape = (1 + (k / k0) ** 2) ** (-slope / 2)
+    return shape * variance / torch.fft.irfft(shape, n=n)[0]
+
+
+class SlidesCovariance(DenseCovariance):
+    """B of slide 2.3: a Gaussian of |θ_i − θ_j|, the distance on the line, which cuts the ring open at 0."""
+
+    def __init__(self, n: int, variance: float = 0.5, length: float = 1.5, nugget: float = 0.001) -> None:
         require(n >= 2, "n", "at least 2", n)
         require(variance > 0, "variance", "above 0", variance)
         require(length > 0, "length", "above 0", length)
         require(nugget >= 0, "nugget", "0 or more", nugget)
-        angle = grid(n)
-        apart = (angle[:, None] - angle[None, :]).abs()
-        if distance == "chord":
-            apart = 2 * torch.sin(apart / 2)
-        super().__init__(variance * torch.exp(-(apart**2) / (2 * length**2)) + nugget * torch.eye(n))
+        apart = grid(n)[:, None] - grid(n)[None, :]
+        correlated = variance * torch.exp(-(apart**2) / (2 * length**2))
+        super().__init__(correlated + nugget * torch.eye(n, dtype=torch.float64))

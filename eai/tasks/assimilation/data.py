@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,111 +12,139 @@ from torch import Tensor
 
 from eai.core.data import DataModule, Split
 from eai.core.errors import require
-from eai.tasks.assimilation.covariance import Covariance, grid
+from eai.tasks.assimilation.covariance import Covariance, grid, power_law_spectrum
+from eai.tasks.assimilation.observations import ObservationError, ObservationNetwork, ObservationOperator, PointValue
 
 
 class Batch(NamedTuple):
-    """Symbols as in the literature; b samples, n grid points, p observations.
+    """Symbols as in the literature; b samples, n grid points, p slots for observations.
 
-    ``xt`` is the truth, for scoring only: no loss may look at it.
+    ``xt`` is the truth, and ``y`` at ``obs_withheld`` is kept for verification: no loss and no net may look at them.
     """
 
-    xb: Float[Tensor, "b n"]
-    y: Float[Tensor, "b p"]
-    obs_index: Int[Tensor, "b p"]
-    obs_mask: Float[Tensor, "b p"]
-    xt: Float[Tensor, "b n"]
+    xb: Float[Tensor, "b n"]  # background
+    y: Float[Tensor, "b p"]  # observations
+    obs_index: Int[Tensor, "b p"]  # the grid point at, or to the left of, each observation
+    obs_fraction: Float[Tensor, "b p"]  # how far into the cell it lies, from 0 to 1
+    obs_sigma: Float[Tensor, "b p"]  # standard deviation of its error
+    obs_mask: Float[Tensor, "b p"]  # 1 where assimilated; 0 where padding or withheld
+    obs_withheld: Float[Tensor, "b p"]  # 1 where withheld
+    xt: Float[Tensor, "b n"]  # truth
 
 
-def observe(state: Float[Tensor, "b n"], obs_index: Int[Tensor, "b p"]) -> Float[Tensor, "b p"]:
-    """The observation operator H: the state's values at the observed grid points."""
-    return state.gather(1, obs_index)
+class Prior(ABC):
+    """Where backgrounds come from."""
+
+    @abstractmethod
+    def draw(self, count: int, n: int, generator: torch.Generator) -> Float[Tensor, "b n"]:
+        """``count`` states on n points, float64."""
 
 
-def innovation(batch: Batch) -> Float[Tensor, "b p"]:
-    """d = y − H x_b (O−B); zero where an observation is padding."""
-    return (batch.y - observe(batch.xb, batch.obs_index)) * batch.obs_mask
-
-
-def on_grid(values: Float[Tensor, "b p"], obs_index: Int[Tensor, "b p"], n: int) -> Float[Tensor, "b n"]:
-    """Hᵀ: the sum of the values observed at each grid point."""
-    return values.new_zeros(len(values), n).scatter_add(1, obs_index, values)
-
-
-def draw_positions(count: int, n: int, p: int, generator: torch.Generator) -> Int[Tensor, "b p"]:
-    """``p`` distinct grid points for each sample, sorted, all sets equally likely."""
-    return torch.rand(count, n, generator=generator).argsort(1)[:, :p].sort(1).values
-
-
-def curves(count: int, n: int, generator: torch.Generator) -> Float[Tensor, "b n"]:
+class Curves(Prior):
     """Sines sin(x − φ) and parabolas 2 (x − φ)²/max − 1 of slide 2.3, φ uniform on [0, 2π), half of each."""
-    phase = 2 * math.pi * torch.rand(count, 1, dtype=torch.float64, generator=generator)
-    sine = torch.rand(count, 1, generator=generator) < 0.5
-    return torch.where(sine, torch.sin(grid(n) - phase), _parabola(grid(n) - phase))
+
+    def draw(self, count: int, n: int, generator: torch.Generator) -> Float[Tensor, "b n"]:
+        device = generator.device
+        phase = 2 * math.pi * torch.rand(count, 1, dtype=torch.float64, generator=generator, device=device)
+        sine = torch.rand(count, 1, generator=generator, device=device) < 0.5
+        x = grid(n).to(device) - phase
+        return torch.where(sine, torch.sin(x), parabola(x))
 
 
-def _parabola(x: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+class RandomFields(Prior):
+    """Gaussian fields whose variance falls off as (1 + (k/k0)²)^(−slope/2) with the wavenumber k.
+
+    Args:
+        variance: of each point.
+        k0, slope: see :class:`PowerLawCovariance`.
+    """
+
+    def __init__(self, variance: float = 1.0, k0: float = 2.0, slope: float = 6.0) -> None:
+        require(variance > 0, "variance", "above 0", variance)
+        require(k0 > 0, "k0", "above 0", k0)
+        require(slope >= 0, "slope", "0 or more", slope)
+        self.variance, self.k0, self.slope = variance, k0, slope
+
+    def draw(self, count: int, n: int, generator: torch.Generator) -> Float[Tensor, "b n"]:
+        # Not by way of the covariance: for large n it is numerically singular, which a draw does not mind.
+        device = generator.device
+        white = torch.randn(count, n, dtype=torch.float64, generator=generator, device=device)
+        spectrum = power_law_spectrum(n, self.variance, self.k0, self.slope).to(device)
+        return torch.fft.irfft(torch.fft.rfft(white) * spectrum.sqrt(), n=n)
+
+
+def parabola(x: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
     return 2 * x**2 / (x**2).amax(1, keepdim=True) - 1
 
 
 class Twin(DataModule[Batch]):
     """A twin experiment, statistically consistent with the 3D-Var cost.
 
-    x_b is a curve of slide 2.3, x_t = x_b + e with e ~ N(0, B), y = H x_t + ε with ε ~ N(0, σ_o²).
+    x_b is drawn from the prior, x_t = x_b + e with e ~ N(0, B), y = H(x_t) + ε with ε ~ N(0, R).
 
     Args:
         covariance: B, of size n.
+        operator: H.
+        obs_error: R.
+        network: where the observations are.
+        prior: where the backgrounds come from.
         n: number of grid points on the ring, at least 8.
-        p: number of observations, at most n.
-        sigma_o: standard deviation of the observation error.
-        network: ``fixed``, one random set of positions for all samples, or ``moving``, new positions
-            in every sample.
         n_train, n_val, n_test: samples per split.
-        batch_size, seed, fresh: see :class:`eai.core.data.DataModule`.
+        batch_size, seed, fresh, device: see :class:`eai.core.data.DataModule`.
     """
 
     def __init__(
         self,
         covariance: Covariance,
+        operator: ObservationOperator,
+        obs_error: ObservationError,
+        network: ObservationNetwork,
+        prior: Prior,
         n: int = 60,
-        p: int = 18,
-        sigma_o: float = 0.05,
-        network: Literal["fixed", "moving"] = "moving",
         n_train: int = 4000,
         n_val: int = 500,
         n_test: int = 1000,
         batch_size: int = 100,
         seed: int = 0,
         fresh: bool = False,
+        device: Literal["cpu", "cuda"] = "cpu",
     ) -> None:
-        super().__init__(batch_size, seed, fresh)
+        super().__init__(batch_size, seed, fresh, device)
         require(n >= 8, "n", "at least 8", n)
         require(covariance.n == n, "covariance", f"size n = {n}", covariance.n)
-        require(1 <= p <= n, "p", f"1 ≤ p ≤ n = {n}", p)
-        require(sigma_o > 0, "sigma_o", "above 0", sigma_o)
         for name, size in (("n_train", n_train), ("n_val", n_val), ("n_test", n_test)):
             require(size >= 1, name, "at least 1", size)
-        self.covariance, self.n, self.p, self.sigma_o, self.network = covariance, n, p, sigma_o, network
+        require(
+            network.on_grid or not any(isinstance(part, PointValue) for part in operator.modules()),
+            "operator",
+            "Interpolation or WindowAverage for observations between grid points (network.on_grid = false)",
+            "PointValue",
+        )
+        network.check_grid(n)
+        self.covariance, self.operator, self.obs_error = covariance.to(device), operator.to(device), obs_error
+        self.network, self.prior, self.n = network, prior, n
         self.sizes: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
-        self._positions = draw_positions(1, n, p, torch.Generator().manual_seed(seed))
 
     def generate(self, split: Split, generator: torch.Generator) -> Batch:
-        count = self.sizes[split]
-        xb = curves(count, self.n, generator)
+        count, p = self.sizes[split], self.network.slots
+        xb = self.prior.draw(count, self.n, generator)
         xt = xb + self.covariance.sample(count, generator)
-        if self.network == "fixed":
-            obs_index = self._positions.expand(count, self.p)
+        if self.network.moving:
+            index, fraction, mask, withheld = self.network.draw(count, self.n, generator)
         else:
-            obs_index = draw_positions(count, self.n, self.p, generator)
-        noise = torch.randn(count, self.p, dtype=torch.float64, generator=generator)
-        y = observe(xt, obs_index) + self.sigma_o * noise
-        return Batch(xb.float(), y.float(), obs_index, torch.ones(count, self.p), xt.float())
+            # The same network in all splits: from the data's seed alone.
+            one = self.network.draw(1, self.n, torch.Generator(generator.device).manual_seed(self.seed))
+            index, fraction, mask, withheld = (field.expand(count, p) for field in one)
+        sigma = self.obs_error.draw_sigma(count, p, generator)
+        batch = Batch(xb, torch.zeros_like(fraction), index, fraction, sigma, mask, withheld, xt)
+        y = self.operator(xt, batch) + self.obs_error.draw(batch, self.n, generator)
+        return batch._replace(xb=xb.float(), y=y.float(), xt=xt.float())
 
 
 class Slides(DataModule[Batch]):
     """The data of slide 2.3 as printed; its three splits are the same samples, as in the slides.
 
-    n = 60 points on [0, 2π), rounded to three decimals; truth i of 1,000 has phase 2π i/1000 and is a
+    n points on [0, 2π), rounded to three decimals; truth i of 1,000 has phase 2π i/1000 and is a
     sine or a parabola by a fair draw; background 0.5 · truth; three observations at random points of
     each sixth of the grid, the same for all samples; observation noise of σ_o/2, although the loss is
     told σ_o. The background is not drawn from the prior that the cost assumes: J's statistics (χ², DFS)
@@ -132,7 +161,7 @@ class Slides(DataModule[Batch]):
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, seed, fresh=False)
-        require(n >= 60 and n % 6 == 0, "n", "a multiple of 6, at least 60", n)
+        require(n >= 18 and n % 6 == 0, "n", "a multiple of 6, at least 18", n)
         require(n_samples >= 1, "n_samples", "at least 1", n_samples)
         require(sigma_o > 0, "sigma_o", "above 0", sigma_o)
         self.n, self.p, self.sigma_o = n, 18, sigma_o
@@ -140,14 +169,15 @@ class Slides(DataModule[Batch]):
 
     def generate(self, split: Split, generator: torch.Generator) -> Batch:
         generator.manual_seed(self.seed)
+        count, p = self.n_samples, self.p
         x = (grid(self.n) * 1000).round() / 1000
-        shifted = x - 2 * math.pi / self.n_samples * torch.arange(self.n_samples, dtype=torch.float64)[:, None]
-        sine = torch.rand(self.n_samples, 1, generator=generator) < 0.5
-        xt = torch.where(sine, torch.sin(shifted), _parabola(shifted))
+        shifted = x - 2 * math.pi / count * torch.arange(count, dtype=torch.float64)[:, None]
+        sine = torch.rand(count, 1, generator=generator) < 0.5
+        xt = torch.where(sine, torch.sin(shifted), parabola(shifted))
         sixth = self.n // 6
-        positions = draw_positions(6, sixth, 3, generator) + sixth * torch.arange(6)[:, None]
-        obs_index = positions.flatten().expand(self.n_samples, self.p)
-        noise = torch.randn(self.n_samples, self.p, dtype=torch.float64, generator=generator)
-        y = observe(xt, obs_index) + self.sigma_o / 2 * noise
-        mask = torch.ones(self.n_samples, self.p)
-        return Batch((self.background_factor * xt).float(), y.float(), obs_index, mask, xt.float())
+        positions = torch.rand(6, sixth, generator=generator).argsort(1)[:, :3].sort(1).values
+        index = (positions + sixth * torch.arange(6)[:, None]).flatten().expand(count, p)
+        noise = torch.randn(count, p, dtype=torch.float64, generator=generator)
+        y = xt.gather(1, index) + self.sigma_o / 2 * noise
+        sigma, ones, zeros = torch.full((count, p), self.sigma_o), torch.ones(count, p), torch.zeros(count, p)
+        return Batch((self.background_factor * xt).float(), y.float(), index, zeros, sigma, ones, zeros, xt.float())

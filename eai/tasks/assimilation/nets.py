@@ -1,7 +1,11 @@
-"""Networks from a batch (background and observations) to the analysis."""
+"""Networks from a batch (background and observations) to the analysis.
+
+Those that take a ``cost`` see the observations as fields on the grid, from :func:`observation_fields`.
+"""
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -9,54 +13,134 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eai.core.errors import require
-from eai.tasks.assimilation.data import Batch, innovation, on_grid
+from eai.tasks.assimilation.cost import VariationalCost
+from eai.tasks.assimilation.data import Batch
+
+
+def observation_density(batch: Batch, n: int) -> Float[Tensor, "b 1"]:
+    """Σ 1/σ_i² / n: what R⁻¹ is on average over the grid, float64."""
+    return (batch.obs_mask / batch.obs_sigma.double() ** 2).sum(1, keepdim=True) / n
+
+
+def uniform_analysis_filter(cost: VariationalCost, batch: Batch, scale: Tensor | float = 1.0) -> Float[Tensor, "b m"]:
+    """(Λ⁻¹ + scale · ρ)⁻¹: the analysis covariance in B's eigenbasis, as if observations were spread evenly (ρ)."""
+    return 1 / (1 / cost.covariance.eigenvalues + scale * observation_density(batch, cost.covariance.n))
+
+
+def observation_fields(cost: VariationalCost, batch: Batch) -> Float[Tensor, "b f n"]:
+    """Three fields that hold what a linear analysis needs: float32, without gradients.
+
+    0. Hᵀ d · n/2π, the innovations where they were made, per radian;
+    1. Hᵀ 1 · n/2π, the density of observations;
+    2. (B⁻¹ + ρ)⁻¹ Hᵀ R⁻¹ d, the increment if observations were spread evenly.
+    """
+    n = cost.covariance.n
+    background = batch.xb.double()
+    d = cost.innovation(batch).double()
+    weighed = cost.obs_error.weigh(d, batch, n).double()
+    with torch.no_grad():
+        innovations, density, forcing = (
+            cost.operator.adjoint(background, values, batch) for values in (d, batch.obs_mask.double(), weighed)
+        )
+        smooth = cost.covariance.filter(forcing, uniform_analysis_filter(cost, batch))
+        per_radian = n / (2 * math.pi)
+        return torch.stack([innovations * per_radian, density * per_radian, smooth], 1).float()
 
 
 class TutorialMLP(nn.Module):
     """The net of slide 2.3: (x_b, y, index/n) → tanh (n+p)² → ReLU n → n, read as the analysis.
 
-    958,908 parameters at n = 60, p = 18. It sees the values of the indices as numbers and is tied to p.
+    958,908 parameters at n = 60, p = 18. It sees the values of the indices as numbers and is tied to n and p.
 
     Args:
         n: grid points.
-        p: observations.
+        p: observations, padding and withheld ones included.
     """
 
     def __init__(self, n: int, p: int) -> None:
         super().__init__()
         require(n >= 1, "n", "at least 1", n)
         require(1 <= p <= n, "p", f"1 ≤ p ≤ n = {n}", p)
-        self.n = n
+        self.n, self.p = n, p
         self.layers = nn.Sequential(
             nn.Linear(n + 2 * p, (n + p) ** 2), nn.Tanh(), nn.Linear((n + p) ** 2, n), nn.ReLU(), nn.Linear(n, n)
         )
 
     def forward(self, batch: Batch) -> Float[Tensor, "b n"]:
-        return self.layers(torch.cat([batch.xb, batch.y, batch.obs_index / self.n], dim=1))
+        slots = batch.y.shape[1]
+        require(slots == self.p, "p", f"the number of observations in the data, {slots}", self.p)
+        position = (batch.obs_index + batch.obs_fraction) / self.n
+        return self.layers(torch.cat([batch.xb, batch.y * batch.obs_mask, position * batch.obs_mask], dim=1))
 
 
 class IncrementMLP(nn.Module):
-    """x_a = x_b + f(Hᵀ d, Hᵀ 1): the sums of the innovations and the number of observations per grid point.
+    """x_a = x_b + f(Hᵀ d, Hᵀ 1): innovations and number of observations per grid point to the increment.
 
-    For linear H these are sufficient for the analysis increment, whatever the number of observations.
+    For a linear H on grid points and a uniform R these are sufficient for the analysis, whatever the number of
+    observations. Tied to n.
 
     Args:
-        n: grid points.
+        cost: J, which knows n, H and R.
         width: of the hidden layers.
         depth: number of hidden layers.
     """
 
-    def __init__(self, n: int, width: int = 256, depth: int = 2) -> None:
+    def __init__(self, cost: VariationalCost, width: int = 512, depth: int = 2) -> None:
         super().__init__()
-        require(n >= 1, "n", "at least 1", n)
         require(width >= 1, "width", "at least 1", width)
         require(depth >= 1, "depth", "at least 1", depth)
-        self.n = n
+        self.cost, n = cost, cost.covariance.n
         sizes = [2 * n] + [width] * depth
         hidden = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.SiLU())]
         self.layers = nn.Sequential(*hidden, nn.Linear(width, n))
 
     def forward(self, batch: Batch) -> Float[Tensor, "b n"]:
-        seen = on_grid(innovation(batch), batch.obs_index, self.n)
-        count = on_grid(batch.obs_mask, batch.obs_index, self.n)
-        return batch.xb + self.layers(torch.cat([seen, count], dim=1))
+        per_point = observation_fields(self.cost, batch)[:, :2] * (2 * math.pi / self.cost.covariance.n)
+        return batch.xb + self.layers(per_point.flatten(1))
+
+
+class CircularConvolution(nn.Module):
+    """x_a = x_b + u + f(fields): residual circular convolutions, the same weights for any n.
+
+    u is the increment for evenly spread observations. Dilations 1, 2, 4, … widen the view; a global mean over
+    the ring joins each block.
+
+    Args:
+        cost: J.
+        channels: of the hidden fields.
+        blocks: number of residual blocks; block i has dilation 2^(i mod 4).
+        kernel: points of a convolution, odd.
+    """
+
+    def __init__(self, cost: VariationalCost, channels: int = 32, blocks: int = 6, kernel: int = 5) -> None:
+        super().__init__()
+        require(channels >= 1, "channels", "at least 1", channels)
+        require(blocks >= 1, "blocks", "at least 1", blocks)
+        require(kernel >= 1 and kernel % 2 == 1, "kernel", "an odd number of points", kernel)
+        self.cost = cost
+        self.lift = nn.Conv1d(3, channels, 1)
+        self.mix = nn.ModuleList(_circular(channels, kernel, 2 ** (i % 4)) for i in range(blocks))
+        self.point = nn.ModuleList(nn.Conv1d(channels, channels, 1) for _ in range(blocks))
+        self.read = nn.Conv1d(channels, 1, 1)
+        # Start from u itself.
+        nn.init.zeros_(self.read.weight)
+        nn.init.zeros_(self.read.bias)  # type: ignore[arg-type]
+
+    def forward(self, batch: Batch) -> Float[Tensor, "b n"]:
+        fields = observation_fields(self.cost, batch)
+        hidden = self.lift(fields)
+        for mix, point in zip(self.mix, self.point, strict=True):
+            mixed = nn.functional.silu(mix(hidden))
+            hidden = hidden + point(mixed + mixed.mean(2, keepdim=True))
+        return batch.xb + fields[:, 2] + self.read(hidden)[:, 0]
+
+
+def _circular(channels: int, kernel: int, dilation: int) -> nn.Conv1d:
+    return nn.Conv1d(
+        channels,
+        channels,
+        kernel,
+        padding=dilation * (kernel // 2),
+        dilation=dilation,
+        padding_mode="circular",
+    )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -13,10 +15,16 @@ from eai.core.figures import INPUT, PREDICTION, REFERENCE, TRUTH, new_figure
 from eai.tasks.assimilation.data import Batch
 
 
-def analyses(batch: Batch, analysis: Float[Tensor, "b n"], blue: Float[Tensor, "b n"]) -> Figure:
-    """Truth, background, observations, analysis and BLUE of the first four samples."""
+def _numpy(values: Tensor) -> np.ndarray:
+    return values.detach().cpu().numpy()
+
+
+def analyses(
+    batch: Batch, analysis: Float[Tensor, "b n"], blue: Float[Tensor, "b n"], spread: Float[Tensor, "b n"]
+) -> Figure:
+    """Truth, background, observations, analysis and BLUE ± 1 σ of the first four samples."""
     figure = new_figure(10, 7)
-    figure.suptitle("Analysis: as close to the BLUE (dashed) as the network gets, from background and observations")
+    figure.suptitle("The analysis (red) should lie on the BLUE (dashed), within whose spread (shaded) the truth lies")
     panels = figure.subplots(2, 2, sharex=True, sharey=True).flat
     n = batch.xb.shape[1]
     angle = np.arange(n) * 2 * math.pi / n
@@ -24,16 +32,20 @@ def analyses(batch: Batch, analysis: Float[Tensor, "b n"], blue: Float[Tensor, "
         if i >= len(analysis):
             axes.set_axis_off()
             continue
-        seen = batch.obs_mask[i].cpu() > 0
-        axes.plot(angle, batch.xt[i].cpu(), color=TRUTH, lw=2, alpha=0.5, label="truth")
-        axes.plot(angle, batch.xb[i].cpu(), color=INPUT, lw=1.5, label="background")
-        axes.plot(angle, analysis[i].detach().cpu(), color=PREDICTION, lw=1.8, label="analysis (network)")
-        axes.plot(angle, blue[i].cpu(), color=REFERENCE, lw=1.5, ls="--", label="BLUE (exact)")
-        where = angle[batch.obs_index[i].cpu()[seen].numpy()]
-        axes.plot(where, batch.y[i].cpu()[seen], "o", color=TRUTH, ms=4, mfc="white", label="observations")
+        best, sigma = _numpy(blue[i]), _numpy(spread[i])
+        axes.fill_between(angle, best - sigma, best + sigma, color=REFERENCE, alpha=0.25, lw=0, label="± 1 σ of A")
+        axes.plot(angle, _numpy(batch.xt[i]), color=TRUTH, lw=2, alpha=0.5, label="truth")
+        axes.plot(angle, _numpy(batch.xb[i]), color=INPUT, lw=1.5, label="background")
+        axes.plot(angle, _numpy(analysis[i]), color=PREDICTION, lw=1.8, label="analysis (network)")
+        axes.plot(angle, best, color=REFERENCE, lw=1.5, ls="--", label="BLUE (exact)")
+        for mask, fill, label in ((batch.obs_mask, "white", "observations"), (batch.obs_withheld, TRUTH, "withheld")):
+            seen = _numpy(mask[i]) > 0
+            where = (_numpy(batch.obs_index[i]) + _numpy(batch.obs_fraction[i]))[seen] * 2 * math.pi / n
+            if seen.any():
+                axes.plot(where, _numpy(batch.y[i])[seen], "o", color=TRUTH, ms=4, mfc=fill, label=label)
         axes.set(title=f"sample {i}", xlabel="position (rad)", ylabel="state")
         axes.grid(alpha=0.3)
-    figure.axes[0].legend(fontsize="small")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize="small", ncols=7, loc="outside lower center")
     return figure
 
 
@@ -42,13 +54,72 @@ def covariance(matrix: Float[Tensor, "n n"]) -> Figure:
     figure = new_figure(10, 4)
     left, right = figure.subplots(1, 2)
     largest = float(matrix.abs().max())
-    image = left.imshow(matrix.cpu().numpy(), cmap="RdBu_r", vmin=-largest, vmax=largest)
+    image = left.imshow(_numpy(matrix), cmap="RdBu_r", vmin=-largest, vmax=largest)
     left.set(title="Background-error covariance B", xlabel="grid point j", ylabel="grid point i")
     figure.colorbar(image, ax=left, label="B_ij (state²)")
     middle = len(matrix) // 2
-    right.plot(matrix[:, middle].cpu(), color=TRUTH)
+    right.plot(_numpy(matrix[:, middle]), color=TRUTH)
     right.set(
         title=f"Column {middle}: how one point's error spreads", xlabel="grid point i", ylabel="covariance (state²)"
     )
     right.grid(alpha=0.3)
+    return figure
+
+
+def single_observation(one: Batch, increment: Float[Tensor, "b n"], gain: Float[Tensor, "b n"]) -> Figure:
+    """The increment of one observation beside the column of K that it should be, per unit of innovation."""
+    figure = new_figure(10, 4)
+    figure.suptitle("Single-observation test: the network's increment (red) should be a column of the gain K")
+    n = one.xb.shape[1]
+    angle = np.arange(n) * 2 * math.pi / n
+    # The four samples with the largest increments: where a ratio of increments means something.
+    samples = gain.abs().amax(1).topk(min(3, len(gain))).indices
+    for axes, i in zip(
+        figure.subplots(1, len(samples), sharey=True, squeeze=False).flat, samples.tolist(), strict=True
+    ):
+        slot = int(one.obs_mask[i].argmax())
+        where = float(one.obs_index[i, slot] + one.obs_fraction[i, slot]) * 2 * math.pi / n
+        scale = float(gain[i].abs().max())
+        axes.plot(angle, _numpy(gain[i]) / scale, color=REFERENCE, ls="--", label="column of K (scaled to 1)")
+        axes.plot(angle, _numpy(increment[i]) / scale, color=PREDICTION, label="network, same scale")
+        axes.axvline(where, color=TRUTH, lw=0.8, label="observation")
+        axes.set(xlabel="position (rad)", ylabel="increment (1)")
+        axes.grid(alpha=0.3)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize="small", ncols=3, loc="outside lower center")
+    return figure
+
+
+def departures(o_b: Float[Tensor, " k"], o_a: Float[Tensor, " k"]) -> Figure:
+    """Histograms of O−B and O−A."""
+    figure = new_figure(7, 4)
+    axes = figure.subplots()
+    widest = float(o_b.abs().quantile(0.995)) if len(o_b) else 1.0
+    bins = torch.linspace(-widest, widest, 81).tolist()
+    for values, colour, name in ((o_b, INPUT, "O−B"), (o_a, PREDICTION, "O−A")):
+        label = f"{name}: mean {float(values.mean()):.3g}, standard deviation {float(values.std()):.3g}"
+        axes.hist(_numpy(values), bins=bins, histtype="step", color=colour, lw=1.5, density=True, label=label)
+    axes.set_yscale("log")
+    axes.set(
+        title="Departures: the analysis draws to the observations, not onto them",
+        xlabel="departure (units of the observations)",
+        ylabel="probability density",
+    )
+    axes.legend(fontsize="small")
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def cost_by_number(points: Sequence[tuple[int, float]]) -> Figure:
+    """J/J* of the network against the number of observations it was given."""
+    figure = new_figure(7, 4)
+    axes = figure.subplots()
+    axes.semilogy(*zip(*points, strict=True), "o-", color=PREDICTION, label="network")
+    axes.axhline(1, color=REFERENCE, ls="--", label="optimum")
+    axes.set(
+        title="How far from the optimum, by number of observations",
+        xlabel="assimilated observations per sample",
+        ylabel="J/J* (1)",
+    )
+    axes.legend(fontsize="small")
+    axes.grid(alpha=0.3)
     return figure

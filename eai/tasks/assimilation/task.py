@@ -1,18 +1,24 @@
-"""Slide 2.3: learning the analysis from the variational cost.
+"""Slide 2.3: learning the analysis from the variational cost (AI-Var: Keller and Potthast 2024).
 
-Scores (``val/…`` and ``test/…``; N samples, means over all of them):
+Scores (``val/…`` and ``test/…``), from means over all samples or all their observations; J is the 3D-Var cost, x* its
+exact minimiser (BLUE), d_ob = y − H(x_b), d_oa = y − H(x_a), d_ab = H(x_a) − H(x_b):
 
-* ``j_ratio`` = ΣJ(x_a) / ΣJ(x*), 1 at the exact minimum x* (BLUE); J is the 3D-Var cost.
+* ``j_ratio`` = ΣJ(x_a) / ΣJ(x*): 1 at the optimum.
 * ``j_skill`` = 1 − (J − J*)/(J_b − J*): 0 for the background, 1 for the optimum.
-* ``chi2`` = 2J/p, mean per observation; 1 is expected at the optimum of a consistent experiment.
-* ``loss`` = the training loss (J, or the slides' own), with its terms ``loss/background`` and ``loss/observation``.
+* ``chi2`` = 2ΣJ/Σp; 1 is expected at the optimum of a consistent experiment.
+* ``loss`` = the training loss (J, or the slides' own), with ``loss/background`` and ``loss/observation``.
 * ``rmse_background``, ``rmse_analysis``, ``rmse_optimum``: root mean square distance from the truth x_t.
-* ``gap_to_optimum`` = root mean square distance of x_a from x*.
+* ``gap_to_optimum``: root mean square distance of x_a from x*.
+* ``gradient_norm`` = √(Σ gᵀBg at x_a / Σ gᵀBg at x_b), g = ∇J: 0 at the optimum.
+* ``dfs`` = mean tr(HK), degrees of freedom for signal; ``dfs_realised`` = mean 2J_b(x_a), the same at the optimum.
+* ``o_b_mean``, ``o_b_std``, ``o_a_mean``, ``o_a_std``: of the departures; ``o_a_withheld``: root mean square departure
+  from observations that were not assimilated (present if there are any).
+* ``sigma_o``, ``sigma_b``: the true standard deviations, in observation space; ``sigma_o_desroziers`` = √E[d_oa d_ob]
+  and ``sigma_b_desroziers`` = √E[d_ab d_ob] (Desroziers et al. 2005), equal to them at the optimum.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -21,10 +27,21 @@ from torch import Tensor, nn
 
 from eai.core.data import DataModule
 from eai.core.errors import ConfigError
+from eai.core.scores import PerSample
 from eai.core.task import Drawing, Task
 from eai.tasks.assimilation import plots
 from eai.tasks.assimilation.cost import Cost, VariationalCost
 from eai.tasks.assimilation.data import Batch
+from eai.tasks.assimilation.scores import (
+    analysis_diagnostics,
+    departures_of_all,
+    final_scores,
+    ratio_by_number,
+    with_fewer_observations,
+)
+from eai.tasks.assimilation.solver import UnrolledSolver, conjugate_gradients
+
+RIVAL_STEPS = 8  # of conjugate gradients, beside a net that has no steps of its own
 
 
 class Assimilation(Task[Batch, Tensor, Tensor]):
@@ -46,7 +63,7 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None = None,
     ) -> None:
         super().__init__(net, loss, optimizer, scheduler)
-        self.cost = VariationalCost(loss.covariance, loss.sigma_o)
+        self.cost = VariationalCost(loss.covariance, loss.operator, loss.obs_error)
 
     def check_data(self, data: DataModule[Batch]) -> None:
         n = getattr(data, "n", None)
@@ -59,49 +76,44 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
     def estimate(self, batch: Batch, output: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
         return output
 
-    def scores(self, batch: Batch, estimate: Float[Tensor, "b n"]) -> Mapping[str, Tensor]:
-        optimum = self.cost.minimiser(batch)
-        j = torch.stack(list(self.cost(estimate, batch).values())).sum(0)
-        return {
-            "j": j,
-            "j_optimum": self.cost.minimum(batch),
-            "j_background": torch.stack(list(self.cost(batch.xb, batch).values())).sum(0),
-            "chi2": 2 * j / batch.obs_mask.sum(1),
-            "mse_background": (batch.xb - batch.xt).square().mean(1),
-            "mse_analysis": (estimate - batch.xt).square().mean(1),
-            "mse_optimum": (optimum - batch.xt).square().mean(1),
-            "mse_gap": (estimate - optimum).square().mean(1),
-            **{f"loss_{name}": term for name, term in self.loss(estimate, batch).items()},
-        }
+    def scores(self, batch: Batch, estimate: Float[Tensor, "b n"]) -> Mapping[str, PerSample]:
+        terms = {f"loss_{name}": term for name, term in self.loss(estimate, batch).items()}
+        return {**analysis_diagnostics(self.cost, batch, estimate), **terms}
 
     def summarise(self, means: Mapping[str, float]) -> dict[str, float]:
-        j, optimum, background = means["j"], means["j_optimum"], means["j_background"]
-        return {
-            "j_ratio": j / optimum if optimum > 0 else math.inf,
-            "j_skill": 1 - (j - optimum) / (background - optimum) if background > optimum else math.nan,
-            "chi2": means["chi2"],
-            "loss": means["loss_background"] + means["loss_observation"],
-            "loss/background": means["loss_background"],
-            "loss/observation": means["loss_observation"],
-            "rmse_background": math.sqrt(means["mse_background"]),
-            "rmse_analysis": math.sqrt(means["mse_analysis"]),
-            "rmse_optimum": math.sqrt(means["mse_optimum"]),
-            "gap_to_optimum": math.sqrt(means["mse_gap"]),
-        }
+        terms = {"loss/background": means["loss_background"], "loss/observation": means["loss_observation"]}
+        return {**final_scores(means), "loss": sum(terms.values()), **terms}
 
     def baselines(self, data: DataModule[Batch]) -> Mapping[str, Callable[[Batch], Tensor]]:
+        solver = self.net if isinstance(self.net, UnrolledSolver) else None
+        steps = solver.steps if solver else RIVAL_STEPS
         references: dict[str, Callable[[Batch], Tensor]] = {
             "background": lambda batch: batch.xb,
+            f"pcg_{steps}_background": lambda batch: conjugate_gradients(self.cost, batch, steps, "background"),
+            f"pcg_{steps}_uniform": lambda batch: conjugate_gradients(self.cost, batch, steps, "uniform"),
             "blue": self.cost.minimiser,
         }
+        if solver:
+            references["first_guess"] = lambda batch: solver.first_guess(batch)
         if not isinstance(self.loss, VariationalCost):
             references["loss_minimiser"] = self.loss.minimiser
         return references
 
     def figures(self, batch: Batch, estimate: Float[Tensor, "b n"]) -> Mapping[str, Drawing]:
-        return {"analysis": plots.analyses(batch, estimate, self.cost.minimiser(batch))}
+        optimum, spread = self.cost.minimiser(batch), self.cost.analysis_variance(batch).sqrt()
+        return {"analysis": plots.analyses(batch, estimate, optimum, spread)}
 
     def closing_figures(
         self, data: DataModule[Batch], batch: Batch, estimate: Float[Tensor, "b n"]
     ) -> Mapping[str, Drawing]:
-        return {"background_covariance": plots.covariance(self.loss.covariance.matrix)}
+        many = self.transfer_batch_to_device(data.batch("test", 500), self.device, 0)
+        one = with_fewer_observations(many, 1)
+        numbers = sorted({1, *range(2, int(many.obs_mask.sum(1).max()) + 1, 2)})
+        analyses = {m: self.predict(with_fewer_observations(many, m)) for m in numbers}
+        single = self.predict(one) - one.xb, self.cost.minimiser(one) - one.xb
+        return {
+            "background_covariance": plots.covariance(self.loss.covariance.matrix),
+            "single_observation": plots.single_observation(one, *single),
+            "departures": plots.departures(*departures_of_all(self.cost, many, self.predict(many))),
+            "cost_by_number": plots.cost_by_number(ratio_by_number(self.cost, many, analyses)),
+        }

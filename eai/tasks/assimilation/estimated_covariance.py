@@ -1,0 +1,79 @@
+"""Background-error covariances estimated from samples: NMC, localised ensemble, hybrid."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from eai.core.errors import require
+from eai.tasks.assimilation.covariance import Covariance, DenseCovariance, gaspari_cohn, grid
+
+
+def nmc_estimate(differences: Float[Tensor, "m n"], scale: float = 0.5) -> Float[Tensor, "n n"]:
+    """NMC (Parrish and Derber 1992): scale · mean of δ δᵀ over differences δ of forecasts valid at the same time.
+
+    Two forecasts with independent errors of covariance B differ with covariance 2B, hence ½.
+    """
+    return scale * differences.T.double() @ differences.double() / len(differences)
+
+
+def localised_estimate(ensemble: Float[Tensor, "m n"], support: float) -> Float[Tensor, "n n"]:
+    """Ensemble covariance, tapered: (X'ᵀ X'/(m−1)) ∘ GC(d; support), which removes the far sampling noise."""
+    anomalies = (ensemble - ensemble.mean(0)).double()
+    n = ensemble.shape[1]
+    chord = 2 * torch.sin((grid(n)[:, None] - grid(n)[None, :]).abs() / 2)
+    return anomalies.T @ anomalies / (len(ensemble) - 1) * gaspari_cohn(chord, support)
+
+
+class NMCCovariance(DenseCovariance):
+    """B estimated from ``members`` differences of two draws each, as an NWP centre does from its own forecasts.
+
+    Args:
+        truth: the covariance that the two forecasts' errors are drawn from.
+        members: number of differences.
+        nugget: added to the diagonal; fewer differences than points give a singular estimate without it.
+        seed: of the draws.
+    """
+
+    def __init__(self, truth: Covariance, members: int = 500, nugget: float = 1e-3, seed: int = 0) -> None:
+        require(members >= 1, "members", "at least 1", members)
+        require(nugget >= 0, "nugget", "0 or more", nugget)
+        generator = torch.Generator().manual_seed(seed)
+        pair = truth.sample(members, generator), truth.sample(members, generator)
+        super().__init__(nmc_estimate(pair[0] - pair[1]) + nugget * torch.eye(truth.n, dtype=torch.float64))
+
+
+class EnsembleCovariance(DenseCovariance):
+    """A localised ensemble estimate: see :func:`localised_estimate`.
+
+    Args:
+        truth: the covariance that the ensemble is drawn from.
+        members: size of the ensemble, at least 2.
+        support: where the taper reaches zero, in chord lengths (the ring's diameter is 2).
+        nugget: added to the diagonal.
+        seed: of the draws.
+    """
+
+    def __init__(
+        self, truth: Covariance, members: int = 40, support: float = 1.5, nugget: float = 1e-3, seed: int = 0
+    ) -> None:
+        require(members >= 2, "members", "at least 2", members)
+        require(0 < support <= 2, "support", "0 < support ≤ 2, the ring's diameter", support)
+        require(nugget >= 0, "nugget", "0 or more", nugget)
+        ensemble = truth.sample(members, torch.Generator().manual_seed(seed))
+        super().__init__(localised_estimate(ensemble, support) + nugget * torch.eye(truth.n, dtype=torch.float64))
+
+
+class HybridCovariance(DenseCovariance):
+    """(1 − weight) · static + weight · ensemble (Hamill and Snyder 2000).
+
+    Args:
+        static, ensemble: covariances of the same size.
+        weight: of the ensemble part, from 0 to 1.
+    """
+
+    def __init__(self, static: Covariance, ensemble: Covariance, weight: float = 0.5) -> None:
+        require(0 <= weight <= 1, "weight", "0 to 1", weight)
+        require(static.n == ensemble.n, "ensemble", f"size of static, {static.n}", ensemble.n)
+        super().__init__((1 - weight) * static.matrix + weight * ensemble.matrix)

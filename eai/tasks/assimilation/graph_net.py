@@ -1,0 +1,99 @@
+"""A graph network whose edges join observations to grid points, and grid points to each other."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch_geometric.nn import MessagePassing
+
+from eai.core.errors import require
+from eai.tasks.assimilation.cost import VariationalCost
+from eai.tasks.assimilation.data import Batch
+from eai.tasks.assimilation.nets import observation_fields
+
+
+class _Messages(MessagePassing):
+    """Σ over incoming edges of MLP(sender, receiver, edge), added to the receiver through another MLP."""
+
+    def __init__(self, sender: int, receiver: int, edge: int, width: int) -> None:
+        super().__init__(aggr="sum", node_dim=-2)
+        self.along = nn.Sequential(nn.Linear(sender + receiver + edge, width), nn.SiLU(), nn.Linear(width, width))
+        self.update_node = nn.Sequential(nn.Linear(receiver + width, width), nn.SiLU(), nn.Linear(width, receiver))
+
+    def forward(self, nodes: tuple[Tensor, Tensor], edge_index: Tensor, edge: Tensor) -> Tensor:
+        size = nodes[0].shape[-2], nodes[1].shape[-2]
+        received = self.propagate(edge_index, x=nodes, edge=edge, size=size)
+        return nodes[1] + self.update_node(torch.cat([nodes[1], received], -1))
+
+    def message(self, x_i: Tensor, x_j: Tensor, edge: Tensor) -> Tensor:
+        # One static graph serves all samples: its edge features are given once.
+        shared = edge.expand(*x_j.shape[:-1], edge.shape[-1])
+        return self.along(torch.cat([x_i, x_j, shared], -1))
+
+
+class ObservationGraphNet(nn.Module):
+    """x_a = x_b + u + f: messages from observations to the grid points near them, then along the ring.
+
+    The position of an observation enters as its signed distance (radians) from each grid point, so that it need not
+    be on the grid. u is the increment for evenly spread observations (see ``observation_fields``).
+
+    Args:
+        cost: J.
+        width: of node and message features.
+        layers: of messages between grid points.
+        reach: grid points to either side of an observation that hear of it.
+        hops: distances, in grid points, of the edges along the ring.
+    """
+
+    def __init__(
+        self,
+        cost: VariationalCost,
+        width: int = 32,
+        layers: int = 3,
+        reach: int = 2,
+        hops: tuple[int, ...] = (1, 2, 4, 8),
+    ) -> None:
+        super().__init__()
+        require(width >= 1, "width", "at least 1", width)
+        require(layers >= 1, "layers", "at least 1", layers)
+        require(reach >= 1, "reach", "at least 1", reach)
+        require(len(hops) >= 1 and min(hops) >= 1, "hops", "distances of at least 1", hops)
+        self.cost, self.reach, n = cost, reach, cost.covariance.n
+        require(max(hops) < n, "hops", f"below n = {n}", hops)
+        self.encode = nn.Linear(2, width)
+        self.from_observations = _Messages(2, width, 1, width)
+        self.along_ring = nn.ModuleList(_Messages(width, width, 1, width) for _ in range(layers))
+        self.read = nn.Linear(width, 1)
+        nn.init.zeros_(self.read.weight)
+        nn.init.zeros_(self.read.bias)
+        offsets = torch.tensor([sign * hop for hop in hops for sign in (-1, 1)])
+        receiver = torch.arange(n).repeat_interleave(len(offsets))
+        sender = (receiver + offsets.repeat(n)) % n
+        self.register_buffer("ring", torch.stack([sender, receiver]), persistent=False)
+        self.register_buffer("ring_distance", (offsets.repeat(n) * (2 * math.pi / n))[:, None], persistent=False)
+
+    def forward(self, batch: Batch) -> Float[Tensor, "b n"]:
+        b, n = batch.xb.shape
+        fields = observation_fields(self.cost, batch)
+        nodes = self.encode(fields[:, 1:].transpose(1, 2))
+        edges, distance = self._observation_edges(batch)
+        seen = torch.stack([self.cost.innovation(batch).float(), batch.obs_mask], -1)
+        pair = seen.flatten(0, 1), nodes.flatten(0, 1)
+        nodes = self.from_observations(pair, edges, distance).view(b, n, -1)
+        for layer in self.along_ring:
+            nodes = layer((nodes, nodes), self.ring, self.ring_distance)
+        return batch.xb + fields[:, 2] + self.read(nodes)[:, :, 0]
+
+    def _observation_edges(self, batch: Batch) -> tuple[Int[Tensor, "2 e"], Float[Tensor, "e 1"]]:
+        """Edges from each assimilated observation of each sample to the grid points near it, numbered b · n + i."""
+        b, n = batch.xb.shape
+        offsets = torch.arange(-self.reach, self.reach + 2, device=batch.xb.device)
+        sample = torch.arange(b, device=batch.xb.device)[:, None, None]
+        receiver = (batch.obs_index[:, :, None] + offsets) % n + sample * n
+        sender = torch.arange(batch.y.numel(), device=batch.xb.device).view(b, -1, 1).expand_as(receiver)
+        distance = (offsets - batch.obs_fraction[:, :, None]) * (2 * math.pi / n)
+        used = (batch.obs_mask[:, :, None] > 0).expand_as(receiver)
+        return torch.stack([sender[used], receiver[used]]), distance[used][:, None].float()

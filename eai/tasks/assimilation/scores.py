@@ -1,0 +1,124 @@
+"""Per-sample diagnostics of an analysis, and what is made of their means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from eai.core.scores import PerSample
+from eai.tasks.assimilation.cost import VariationalCost
+from eai.tasks.assimilation.data import Batch
+
+
+def analysis_diagnostics(cost: VariationalCost, batch: Batch, analysis: Float[Tensor, "b n"]) -> dict[str, PerSample]:
+    """Per-sample quantities of an analysis; those of observations are weighted by their number."""
+    x = analysis.double()
+    terms = cost(x, batch)
+    optimum = cost.minimiser(batch)
+    p = batch.obs_mask.sum(1)
+    gradient, gradient_background = cost.gradient(x, batch), cost.gradient(batch.xb.double(), batch)
+    return {
+        "j": terms["background"] + terms["observation"],
+        "j_background_term": terms["background"],
+        "j_optimum": cost.minimum(batch),
+        "j_background": cost.total(batch.xb, batch),
+        "p": p,
+        "dfs": cost.degrees_of_freedom(batch),
+        "mse_background": (batch.xb - batch.xt).square().mean(1),
+        "mse_analysis": (x - batch.xt).square().mean(1),
+        "mse_optimum": (optimum - batch.xt).square().mean(1),
+        "mse_gap": (x - optimum).square().mean(1),
+        "gradient": (gradient * cost.covariance.multiply(gradient)).sum(1),
+        "gradient_background": (gradient_background * cost.covariance.multiply(gradient_background)).sum(1),
+        **_departures(cost, batch, x),
+    }
+
+
+def _departures(cost: VariationalCost, batch: Batch, x: Float[Tensor, "b n"]) -> dict[str, PerSample]:
+    p, withheld = batch.obs_mask.sum(1), batch.obs_withheld.sum(1)
+    observed = cost.operator(x, batch)
+    ob = cost.innovation(batch)
+    oa = (batch.y - observed) * batch.obs_mask
+    variance = cost.observed_covariance(batch.xb.double(), batch).diagonal(dim1=1, dim2=2)
+    away = (batch.y - observed) * batch.obs_withheld
+
+    def mean(values: Tensor, count: Tensor) -> PerSample:
+        return values.sum(1) / count.clamp(min=1), count.double()
+
+    return {
+        "o_b": mean(ob, p),
+        "o_b_square": mean(ob**2, p),
+        "o_a": mean(oa, p),
+        "o_a_square": mean(oa**2, p),
+        "oa_ob": mean(oa * ob, p),
+        "ab_ob": mean((ob - oa) * ob, p),
+        "sigma_o_square": mean((batch.obs_sigma * batch.obs_mask).double() ** 2, p),
+        "sigma_b_square": mean(variance, p),
+        "withheld_square": mean(away**2, withheld),
+    }
+
+
+def final_scores(means: Mapping[str, float]) -> dict[str, float]:
+    """The scores that the task's docstring defines, from means over samples or observations."""
+
+    def root(name: str) -> float:
+        return math.sqrt(max(means[name], 0.0))
+
+    def spread(name: str) -> float:
+        return math.sqrt(max(means[f"{name}_square"] - means[name] ** 2, 0.0))
+
+    j, optimum, background = means["j"], means["j_optimum"], means["j_background"]
+    scores = {
+        "j_ratio": j / optimum if optimum > 0 else math.inf,
+        "j_skill": 1 - (j - optimum) / (background - optimum) if background > optimum else math.nan,
+        "chi2": 2 * j / means["p"],
+        "rmse_background": root("mse_background"),
+        "rmse_analysis": root("mse_analysis"),
+        "rmse_optimum": root("mse_optimum"),
+        "gap_to_optimum": root("mse_gap"),
+        "gradient_norm": math.sqrt(means["gradient"] / means["gradient_background"]),
+        "dfs": means["dfs"],
+        "dfs_realised": 2 * means["j_background_term"],
+        "o_b_mean": means["o_b"],
+        "o_b_std": spread("o_b"),
+        "o_a_mean": means["o_a"],
+        "o_a_std": spread("o_a"),
+        "sigma_o": root("sigma_o_square"),
+        "sigma_o_desroziers": root("oa_ob"),
+        "sigma_b": root("sigma_b_square"),
+        "sigma_b_desroziers": root("ab_ob"),
+    }
+    if "withheld_square" in means:
+        scores["o_a_withheld"] = root("withheld_square")
+    return scores
+
+
+def with_fewer_observations(batch: Batch, count: int) -> Batch:
+    """The batch with at most the first ``count`` assimilated observations of each sample."""
+    kept = (batch.obs_mask.cumsum(1) <= count).to(batch.obs_mask.dtype)
+    return batch._replace(obs_mask=batch.obs_mask * kept)
+
+
+def ratio_by_number(
+    cost: VariationalCost, batch: Batch, analyses: Mapping[int, Float[Tensor, "b n"]]
+) -> list[tuple[int, float]]:
+    """(number of observations, J/J*) for analyses made from so many observations."""
+    points = []
+    for count, analysis in sorted(analyses.items()):
+        fewer = with_fewer_observations(batch, count)
+        points.append((count, float(cost.total(analysis, fewer).sum() / cost.minimum(fewer).sum())))
+    return points
+
+
+def departures_of_all(
+    cost: VariationalCost, batch: Batch, analysis: Float[Tensor, "b n"]
+) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
+    """O−B and O−A of all assimilated observations."""
+    seen = batch.obs_mask > 0
+    oa = batch.y - cost.operator(analysis.double(), batch)
+    ob = torch.where(seen, cost.innovation(batch), 0.0)
+    return ob[seen], oa[seen]
