@@ -63,6 +63,20 @@ def learning_curves(history: History) -> Figure:
     return figure
 
 
+def score_curve(history: History, score: str) -> Figure:
+    """The monitored validation score against the epoch."""
+    figure = new_figure()
+    axes = figure.subplots()
+    points = history.get(score, ())
+    axes.plot(*zip(*points, strict=True) if points else ((), ()), "o-", color=ORANGE, ms=3, lw=1.2)
+    axes.set(title=f"{score}: the best epoch gives best.ckpt", xlabel="epoch", ylabel=score)
+    values = [value for _, value in points]
+    if values and min(values) > 0 and max(values) > 5 * min(values):
+        axes.set_yscale("log")
+    axes.grid(alpha=0.3)
+    return figure
+
+
 def render(drawing: Figure | FuncAnimation) -> bytes:
     """A figure as PNG, an animation as GIF."""
     if isinstance(drawing, Figure):

@@ -21,7 +21,7 @@ from eai.core.comparison import summary_of_run
 from eai.core.config import build, check_experiment, named_by_key, resolve
 from eai.core.data import DataModule
 from eai.core.errors import ConfigError
-from eai.core.figures import learning_curves, save_drawings
+from eai.core.figures import learning_curves, save_drawings, score_curve
 from eai.core.loading import build_data_and_task, check_checkpoint, load_weights
 from eai.core.rundir import RunDirectory, write_json
 from eai.core.schema import Accelerator, Experiment
@@ -188,6 +188,7 @@ def score_and_report(
     drawings = {**task.figures(batch, estimate), **task.closing_figures(data, batch, estimate)}
     if history is not None:
         drawings["learning_curves"] = learning_curves(history.points)
+        drawings["monitored_score"] = score_curve(history.points, run.load_config().monitor.score)
     logger = trainer.logger
     if isinstance(logger, TensorBoardLogger):
         save_drawings(drawings, run.figures, logger, trainer.global_step)

@@ -44,6 +44,7 @@ def test_run_directory_holds_what_the_design_promises(train: Train) -> None:
         "cost_by_number",
         "departures",
         "learning_curves",
+        "monitored_score",
         "single_observation",
     }
 

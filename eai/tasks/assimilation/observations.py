@@ -245,6 +245,6 @@ class ObservationError:
         """R⁻¹ r for each sample; zero where an observation takes no part."""
         masked = residual * batch.obs_mask
         if not self.correlation_length:
-            return masked / batch.obs_sigma**2
+            return masked / batch.obs_sigma.to(masked.dtype) ** 2
         factor = torch.linalg.cholesky(self.matrix(batch, n))
         return torch.cholesky_solve(masked.double()[:, :, None], factor)[:, :, 0]

@@ -89,7 +89,7 @@ class UnrolledSolver(nn.Module):
         unrolled: share of each training batch that takes the steps.
     """
 
-    def __init__(self, cost: VariationalCost, first_guess: nn.Module, steps: int = 4, unrolled: float = 0.125) -> None:
+    def __init__(self, cost: VariationalCost, first_guess: nn.Module, steps: int = 6, unrolled: float = 0.125) -> None:
         super().__init__()
         require(steps >= 1, "steps", "at least 1", steps)
         require(0 < unrolled <= 1, "unrolled", "0 < unrolled ≤ 1", unrolled)

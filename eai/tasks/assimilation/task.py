@@ -69,6 +69,10 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
         n = getattr(data, "n", None)
         if n != self.loss.covariance.n:
             raise ConfigError(f"model.loss.covariance.n: expected data.n = {n}, got {self.loss.covariance.n}")
+        batch = data.batch("val", 100)
+        low, high = int(batch.obs_index.min()), int(batch.obs_index.max())
+        if low < 0 or high >= n:
+            raise ConfigError(f"data: expected observations at grid points 0 to {n - 1}, got {low} to {high}")
 
     def forward(self, batch: Batch) -> Float[Tensor, "b n"]:
         return self.net(batch)

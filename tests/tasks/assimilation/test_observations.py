@@ -34,7 +34,7 @@ from tests.tasks.assimilation.cases import (
 )
 
 NONLINEAR: dict[str, ObservationOperator] = {
-    f"{function}-{name}": PointwiseFunction(inner, function)  # type: ignore[arg-type]
+    f"{function}-{name}": PointwiseFunction(inner, function)
     for function in ("exp", "abs")
     for name, inner in OPERATORS.items()
 }

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from eai.core.data import Split
 from eai.tasks.assimilation.covariance import GaussianCovariance, grid
 from eai.tasks.assimilation.data import Batch, Curves, Prior, RandomFields, Slides, Twin
 from eai.tasks.assimilation.observations import (
@@ -106,7 +107,7 @@ def test_moving_network_differs_between_samples_and_a_fixed_one_between_seeds_on
     fixed = twin(network=ObservationNetwork(P, p_min=2, withheld=2, moving=False))
     names = ("obs_index", "obs_fraction", "obs_mask", "obs_withheld")
     for split in ("train", "val", "test"):
-        batch = fixed.batch(split)  # type: ignore[arg-type]
+        batch = fixed.batch(split)
         for name in names:
             field = getattr(batch, name)
             assert torch.equal(field, getattr(fixed.batch("train"), name)[:1].expand_as(field))
@@ -135,8 +136,9 @@ def test_fresh_data_are_new_in_every_epoch_and_repeat_under_a_seed() -> None:
 
 def test_splits_have_their_sizes_and_fields_their_shapes_and_precision() -> None:
     data = twin()
-    for split, count in (("train", 31), ("val", 7), ("test", 11)):
-        batch = data.batch(split)  # type: ignore[arg-type]
+    sizes: dict[Split, int] = {"train": 31, "val": 7, "test": 11}
+    for split, count in sizes.items():
+        batch = data.batch(split)
         assert isinstance(batch, Batch)
         assert batch.xb.shape == batch.xt.shape == (count, N)
         for field in (batch.y, batch.obs_index, batch.obs_fraction, batch.obs_sigma, batch.obs_mask):
@@ -211,7 +213,7 @@ def test_noise_of_the_slides_is_half_of_what_the_loss_is_told() -> None:
 def test_splits_of_the_slides_are_the_same_samples() -> None:
     data = Slides(n_samples=101)
     for split in ("val", "test"):
-        same = zip(data.batch("train"), data.batch(split), strict=True)  # type: ignore[arg-type]
+        same = zip(data.batch("train"), data.batch(split), strict=True)
         assert all(torch.equal(a, b) for a, b in same)
     assert not torch.equal(Slides(n_samples=101, seed=1).batch("train").y, data.batch("train").y)
 

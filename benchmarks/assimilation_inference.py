@@ -1,0 +1,92 @@
+"""Seconds per analysis: exact solver, conjugate gradients and networks, by size of the grid and of the batch.
+
+    python -m benchmarks.assimilation_inference [--json FILE] [--repeats 5] [--threads 1]
+
+All methods analyse the same batches; they take turns, so that a slow spell of the machine hits all alike. Networks are
+untrained: their time does not depend on their weights. One observation per 3.33 grid points, as in the default task.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from eai.tasks.assimilation.cost import VariationalCost
+from eai.tasks.assimilation.covariance import GaussianCovariance
+from eai.tasks.assimilation.data import Batch, Curves, Twin
+from eai.tasks.assimilation.nets import CircularConvolution, IncrementMLP
+from eai.tasks.assimilation.observations import ObservationError, ObservationNetwork, PointValue
+from eai.tasks.assimilation.solver import UnrolledSolver, conjugate_gradients
+
+SIZES = (60, 256, 1024, 4096)
+BATCHES = (1, 32, 1024)
+LARGEST = 2**25  # numbers in the exact solver's p × p matrices of a batch, 256 MiB, and in a batch of states
+
+
+def methods(cost: VariationalCost, n: int) -> dict[str, Callable[[Batch], Tensor]]:
+    convolution = CircularConvolution(cost)
+    nets: dict[str, Callable[[Batch], Tensor]] = {
+        "exact": cost.minimiser,
+        "pcg, 6 steps": lambda batch: conjugate_gradients(cost, batch, 6, "background"),
+        "convolution": convolution.eval(),
+        "convolution, 6 steps": UnrolledSolver(cost, convolution).eval(),
+    }
+    if n <= 1024:  # its weights grow with n
+        nets["MLP, 6 steps"] = UnrolledSolver(cost, IncrementMLP(cost)).eval()
+    return nets
+
+
+@torch.no_grad()
+def time_methods(n: int, count: int, repeats: int) -> dict[str, float]:
+    """Median microseconds per analysis of each method that fits."""
+    p = 18 * n // 60
+    cost = VariationalCost(GaussianCovariance(n), PointValue(), ObservationError())
+    twin = Twin(
+        cost.covariance, cost.operator, cost.obs_error, ObservationNetwork(p), Curves(),
+        n=n, n_train=1, n_val=1, n_test=count,
+    )  # fmt: skip
+    batch = twin.batch("test")
+    chosen = {
+        name: f for name, f in methods(cost, n).items() if count * (p * p if name == "exact" else 24 * n) <= LARGEST
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in chosen}
+    for turn in range(repeats + 1):
+        for name, method in chosen.items():
+            started = time.perf_counter()
+            method(batch)
+            if turn:  # the first turn warms up
+                seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(times) / count * 1e6 for name, times in seconds.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rows = [
+        {"n": n, "batch": count, **time_methods(n, count, arguments.repeats)} for n in SIZES for count in BATCHES
+    ]  # fmt: skip
+    names = ["exact", "pcg, 6 steps", "convolution", "convolution, 6 steps", "MLP, 6 steps"]
+    print(f"µs per analysis, median of {arguments.repeats}; {platform.machine()}, torch {torch.__version__}, "
+          f"{arguments.threads} thread(s)")  # fmt: skip
+    print("| n | batch | " + " | ".join(names) + " |\n|" + " --- |" * (len(names) + 2))
+    for row in rows:
+        cells = [f"{row[name]:.0f}" if name in row else "–" for name in names]
+        print(f"| {row['n']} | {row['batch']} | " + " | ".join(cells) + " |")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
