@@ -12,7 +12,10 @@ from torch_geometric.nn import MessagePassing
 from eai.core.errors import require
 from eai.tasks.assimilation.cost import VariationalCost
 from eai.tasks.assimilation.data import Batch
-from eai.tasks.assimilation.nets import observation_fields
+from eai.tasks.assimilation.nets import observation_density, uniform_increment
+
+UNITS = 60  # of angle in a turn, for the lengths of edges
+UNIT_DENSITY = 100.0  # observations of σ = 0.1 at every grid point: near zero for the logarithm that the net sees
 
 
 class _Messages(MessagePassing):
@@ -61,15 +64,17 @@ class ObservationGraphNet(nn.Module):
         require(layers >= 1, "layers", "at least 1", layers)
         require(reach >= 1, "reach", "at least 1", reach)
         require(len(hops) >= 1 and min(hops) >= 1, "hops", "distances of at least 1", hops)
-        self.cost, self.reach, n = cost, reach, cost.covariance.n
-        require(max(hops) < n, "hops", f"below n = {n}", hops)
+        self.cost, n = cost, cost.covariance.n
+        require(max(hops) < UNITS, "hops", f"below {UNITS}", hops)
+        cells = sorted({max(1, round(hop * n / UNITS)) for hop in hops})
+        self.span = max(1, round(reach * n / UNITS))
         self.encode = nn.Linear(2, width)
         self.from_observations = _Messages(2, width, 1, width)
         self.along_ring = nn.ModuleList(_Messages(width, width, 1, width) for _ in range(layers))
         self.read = nn.Linear(width, 1)
         nn.init.zeros_(self.read.weight)
         nn.init.zeros_(self.read.bias)
-        offsets = torch.tensor([sign * hop for hop in hops for sign in (-1, 1)])
+        offsets = torch.tensor([sign * hop for hop in cells for sign in (-1, 1)])
         receiver = torch.arange(n).repeat_interleave(len(offsets))
         sender = (receiver + offsets.repeat(n)) % n
         self.register_buffer("ring", torch.stack([sender, receiver]), persistent=False)
@@ -77,20 +82,21 @@ class ObservationGraphNet(nn.Module):
 
     def forward(self, batch: Batch) -> Float[Tensor, "b n"]:
         b, n = batch.xb.shape
-        fields = observation_fields(self.cost, batch)
-        nodes = self.encode(fields[:, 1:].transpose(1, 2))
+        uniform = uniform_increment(self.cost, batch)
+        density = torch.log(observation_density(batch, n) / UNIT_DENSITY).expand(b, n)
+        nodes = self.encode(torch.stack([uniform, density], 2).float())
         edges, distance = self._observation_edges(batch)
         seen = torch.stack([self.cost.innovation(batch).float(), batch.obs_mask], -1)
         pair = seen.flatten(0, 1), nodes.flatten(0, 1)
         nodes = self.from_observations(pair, edges, distance).view(b, n, -1)
         for layer in self.along_ring:
             nodes = layer((nodes, nodes), self.ring, self.ring_distance)
-        return batch.xb + fields[:, 2] + self.read(nodes)[:, :, 0]
+        return batch.xb + uniform + self.read(nodes)[:, :, 0]
 
     def _observation_edges(self, batch: Batch) -> tuple[Int[Tensor, "2 e"], Float[Tensor, "e 1"]]:
         """Edges from each assimilated observation of each sample to the grid points near it, numbered b · n + i."""
         b, n = batch.xb.shape
-        offsets = torch.arange(-self.reach, self.reach + 2, device=batch.xb.device)
+        offsets = torch.arange(-self.span, self.span + 2, device=batch.xb.device)
         sample = torch.arange(b, device=batch.xb.device)[:, None, None]
         receiver = (batch.obs_index[:, :, None] + offsets) % n + sample * n
         sender = torch.arange(batch.y.numel(), device=batch.xb.device).view(b, -1, 1).expand_as(receiver)

@@ -1,11 +1,10 @@
 """Networks from a batch (background and observations) to the analysis.
 
-Those that take a ``cost`` see the observations as fields on the grid, from :func:`observation_fields`.
+Those that take a ``cost`` know H, R and B from it.
 """
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 
 import torch
@@ -27,24 +26,41 @@ def uniform_analysis_filter(cost: VariationalCost, batch: Batch, scale: Tensor |
     return 1 / (1 / cost.covariance.eigenvalues + scale * observation_density(batch, cost.covariance.n))
 
 
-def observation_fields(cost: VariationalCost, batch: Batch) -> Float[Tensor, "b f n"]:
-    """Three fields that hold what a linear analysis needs: float32, without gradients.
-
-    0. Hᵀ d · n/2π, the innovations where they were made, per radian;
-    1. Hᵀ 1 · n/2π, the density of observations;
-    2. (B⁻¹ + ρ)⁻¹ Hᵀ R⁻¹ d, the increment if observations were spread evenly.
-    """
-    n = cost.covariance.n
-    background = batch.xb.double()
-    d = cost.innovation(batch).double()
-    weighed = cost.obs_error.weigh(d, batch, n).double()
+def uniform_increment(cost: VariationalCost, batch: Batch) -> Float[Tensor, "b n"]:
+    """u = (B⁻¹ + ρ)⁻¹ Hᵀ R⁻¹ d, the increment if observations were spread evenly; float64, without gradients."""
     with torch.no_grad():
-        innovations, density, forcing = (
-            cost.operator.adjoint(background, values, batch) for values in (d, batch.obs_mask.double(), weighed)
-        )
-        smooth = cost.covariance.filter(forcing, uniform_analysis_filter(cost, batch))
-        per_radian = n / (2 * math.pi)
-        return torch.stack([innovations * per_radian, density * per_radian, smooth], 1).float()
+        d = cost.innovation(batch).double()
+        weighed = cost.obs_error.weigh(d, batch, cost.covariance.n).double()
+        forcing = cost.operator.adjoint(batch.xb.double(), weighed, batch)
+        return cost.covariance.filter(forcing, uniform_analysis_filter(cost, batch))
+
+
+def observation_fields(cost: VariationalCost, batch: Batch, points: int) -> Float[Tensor, "b 2 points"]:
+    """Sums of the innovations and of the observations themselves on a ring of ``points``; float32.
+
+    Each is shared between its two neighbours by its distance from them. On a ring of n points, and for a linear H of
+    grid points and a uniform R, these are sufficient for the analysis.
+    """
+    d = cost.innovation(batch).float()
+    place = (batch.obs_index + batch.obs_fraction.double()) * (points / cost.covariance.n)
+    left = place.floor()
+    fraction = (place - left).float()
+    index = torch.cat([left.long() % points, (left.long() + 1) % points], 1)
+    share = torch.cat([1 - fraction, fraction], 1)
+    sums = [
+        share.new_zeros(len(d), points).scatter_add(1, index, share * values.repeat(1, 2))
+        for values in (d, batch.obs_mask)
+    ]
+    return torch.stack(sums, 1)
+
+
+def resample(field: Float[Tensor, "*b n"], points: int) -> Float[Tensor, "*b points"]:
+    """Fourier interpolation of a field on the ring to another number of points; exact for resolved wavenumbers."""
+    n = field.shape[-1]
+    if n == points:
+        return field
+    kept = (min(n, points) + 1) // 2  # below the smaller Nyquist wavenumber
+    return torch.fft.irfft(torch.fft.rfft(field)[..., :kept], n=points) * (points / n)
 
 
 class TutorialMLP(nn.Module):
@@ -95,29 +111,36 @@ class IncrementMLP(nn.Module):
         self.layers = nn.Sequential(*hidden, nn.Linear(width, n))
 
     def forward(self, batch: Batch) -> Float[Tensor, "b n"]:
-        per_point = observation_fields(self.cost, batch)[:, :2] * (2 * math.pi / self.cost.covariance.n)
-        return batch.xb + self.layers(per_point.flatten(1))
+        fields = observation_fields(self.cost, batch, self.cost.covariance.n)
+        return batch.xb + self.layers(fields.flatten(1))
 
 
 class CircularConvolution(nn.Module):
-    """x_a = x_b + u + f(fields): residual circular convolutions, the same weights for any n.
+    """x_a = x_b + u + f(fields, u): residual circular convolutions, the same weights for any n.
 
-    u is the increment for evenly spread observations. Dilations 1, 2, 4, … widen the view; a global mean over
-    the ring joins each block.
+    u is the increment for evenly spread observations. The convolutions work on a ring of ``points``, to which the
+    fields are brought and from which f is interpolated: a kernel spans the same angle whatever n is. Dilations
+    1, 2, 4, 8 widen the view; a mean over the ring joins each block.
 
     Args:
         cost: J.
+        points: of the inner ring.
         channels: of the hidden fields.
         blocks: number of residual blocks; block i has dilation 2^(i mod 4).
         kernel: points of a convolution, odd.
     """
 
-    def __init__(self, cost: VariationalCost, channels: int = 32, blocks: int = 6, kernel: int = 5) -> None:
+    def __init__(
+        self, cost: VariationalCost, points: int = 60, channels: int = 24, blocks: int = 4, kernel: int = 5
+    ) -> None:
         super().__init__()
+        require(points >= 8, "points", "at least 8", points)
         require(channels >= 1, "channels", "at least 1", channels)
         require(blocks >= 1, "blocks", "at least 1", blocks)
         require(kernel >= 1 and kernel % 2 == 1, "kernel", "an odd number of points", kernel)
-        self.cost = cost
+        widest = 2 ** min(blocks - 1, 3) * (kernel // 2)
+        require(widest <= points, "points", f"at least {widest}, half the widest kernel", points)
+        self.cost, self.points = cost, points
         self.lift = nn.Conv1d(3, channels, 1)
         self.mix = nn.ModuleList(_circular(channels, kernel, 2 ** (i % 4)) for i in range(blocks))
         self.point = nn.ModuleList(nn.Conv1d(channels, channels, 1) for _ in range(blocks))
@@ -127,12 +150,13 @@ class CircularConvolution(nn.Module):
         nn.init.zeros_(self.read.bias)  # type: ignore[arg-type]
 
     def forward(self, batch: Batch) -> Float[Tensor, "b n"]:
-        fields = observation_fields(self.cost, batch)
-        hidden = self.lift(fields)
+        uniform = uniform_increment(self.cost, batch)
+        fields = observation_fields(self.cost, batch, self.points)
+        hidden = self.lift(torch.cat([fields, resample(uniform, self.points).float()[:, None]], 1))
         for mix, point in zip(self.mix, self.point, strict=True):
             mixed = nn.functional.silu(mix(hidden))
             hidden = hidden + point(mixed + mixed.mean(2, keepdim=True))
-        return batch.xb + fields[:, 2] + self.read(hidden)[:, 0]
+        return batch.xb + uniform + resample(self.read(hidden)[:, 0], self.cost.covariance.n)
 
 
 def _circular(channels: int, kernel: int, dilation: int) -> nn.Conv1d:

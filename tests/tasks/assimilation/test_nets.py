@@ -10,7 +10,14 @@ from eai.tasks.assimilation.cost import VariationalCost
 from eai.tasks.assimilation.covariance import GaussianCovariance, SlidesCovariance
 from eai.tasks.assimilation.data import Batch, Curves, Twin
 from eai.tasks.assimilation.graph_net import ObservationGraphNet
-from eai.tasks.assimilation.nets import CircularConvolution, IncrementMLP, TutorialMLP, observation_fields
+from eai.tasks.assimilation.nets import (
+    CircularConvolution,
+    IncrementMLP,
+    TutorialMLP,
+    observation_fields,
+    resample,
+    uniform_increment,
+)
 from eai.tasks.assimilation.observations import (
     Interpolation,
     ObservationError,
@@ -40,7 +47,7 @@ def every_net(cost: VariationalCost) -> dict[str, nn.Module]:
     torch.manual_seed(0)
     nets: dict[str, nn.Module] = {
         "mlp": IncrementMLP(cost, width=9, depth=2),
-        "convolution": CircularConvolution(cost, channels=6, blocks=3, kernel=3),
+        "convolution": CircularConvolution(cost, points=cost.covariance.n, channels=6, blocks=3, kernel=3),
         "graph": ObservationGraphNet(cost, width=6, layers=2, reach=1, hops=(1, 3)),
     }
     for net in nets.values():
@@ -78,12 +85,48 @@ def test_rotating_the_ring_rotates_the_analysis(name: str) -> None:
     torch.testing.assert_close(net(rotated), net(batch).roll(shift, 1), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["convolution", "graph"])
-def test_same_weights_work_on_another_grid(name: str) -> None:
-    small, large = every_net(make_cost())[name], every_net(make_cost(n=29))[name]
+def test_same_weights_give_the_same_analysis_on_a_grid_three_times_as_fine() -> None:
+    # A smooth B, observations at the same angles: only the grid differs.
+    torch.manual_seed(0)
+    coarse, fine = (
+        VariationalCost(GaussianCovariance(n, nugget=1e-6), PointValue(), ObservationError(0.1)) for n in (15, 45)
+    )
+    batch = make_batch(coarse)
+    xb = resample(batch.xb, 45)
+    refined = batch._replace(xb=xb, obs_index=3 * batch.obs_index, xt=resample(batch.xt, 45))
+    # Where the coarse grid's points are, the background is the same, hence the innovations.
+    torch.testing.assert_close(xb[:, ::3], batch.xb, rtol=0, atol=1e-5)
+    small, large = (CircularConvolution(cost, points=15, channels=6, blocks=3) for cost in (coarse, fine))
+    for parameter in small.parameters():
+        nn.init.normal_(parameter, std=0.3)
     large.load_state_dict(small.state_dict())
-    batch = make_batch(make_cost(n=29))
-    assert large(batch).shape == (3, 29)
+    spread = (uniform_increment(fine, refined)[:, ::3] - uniform_increment(coarse, batch)).abs().max()
+    assert (large(refined)[:, ::3] - small(batch)).abs().max() < 0.05 + 3 * spread
+
+
+@pytest.mark.parametrize("n", [29, 45])
+def test_graph_net_takes_its_weights_to_another_grid(n: int) -> None:
+    small, large = every_net(make_cost())["graph"], every_net(make_cost(n=n))["graph"]
+    large.load_state_dict(small.state_dict())
+    assert large(make_batch(make_cost(n=n))).shape == (3, n)
+
+
+def test_resampling_is_exact_for_resolved_waves() -> None:
+    def wave(n: int) -> torch.Tensor:
+        angle = torch.arange(n).double() * 2 * torch.pi / n
+        return (0.3 + torch.sin(2 * angle) + 0.5 * torch.cos(5 * angle))[None]
+
+    for n, m in ((13, 31), (31, 13), (12, 30)):
+        torch.testing.assert_close(resample(wave(n), m), wave(m))
+
+
+def test_sums_on_the_ring_keep_every_innovation() -> None:
+    cost = make_cost(on_grid=False)
+    batch = make_batch(cost)
+    for points in (N, 7, 29):
+        fields = observation_fields(cost, batch, points).sum(2)
+        torch.testing.assert_close(fields[:, 0], cost.innovation(batch).float().sum(1))
+        torch.testing.assert_close(fields[:, 1], batch.obs_mask.sum(1))
 
 
 def test_tutorial_net_has_the_parameters_of_the_slides_and_is_tied_to_their_number_of_observations() -> None:
@@ -99,7 +142,7 @@ def test_third_field_is_the_exact_increment_when_every_point_is_observed() -> No
     network = ObservationNetwork(N)
     batch = Twin(cost.covariance, cost.operator, cost.obs_error, network, Curves(), n=N, n_test=3).batch("test")
     increment = (cost.minimiser(batch) - batch.xb).float()
-    torch.testing.assert_close(observation_fields(cost, batch)[:, 2], increment, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(uniform_increment(cost, batch).float(), increment, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dense", [False, True])
