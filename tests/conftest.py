@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,9 +16,10 @@ import tests.typechecker  # noqa: F401 - named as a string below
 with install_import_hook("eai", "tests.typechecker.check"):
     import eai.core.evaluation
     import eai.core.training
-    import eai.tasks.assimilation.task
-    import eai.tasks.dynamics.task
-    import eai.tasks.recovery.task
+    import eai.tasks
+
+    for module in pkgutil.walk_packages(eai.tasks.__path__, "eai.tasks."):
+        importlib.import_module(module.name)
 
 import pytest
 import torch

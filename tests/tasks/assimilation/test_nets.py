@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from eai.core.errors import ConfigError
 from eai.tasks.assimilation.cost import VariationalCost
 from eai.tasks.assimilation.covariance import GaussianCovariance, SlidesCovariance
 from eai.tasks.assimilation.data import Batch, Curves, Twin
@@ -27,6 +28,7 @@ from eai.tasks.assimilation.observations import (
 )
 from eai.tasks.assimilation.scores import analysis_diagnostics, final_scores, with_fewer_observations
 from eai.tasks.assimilation.solver import Descent, UnrolledSolver, conjugate_gradients
+from eai.tasks.assimilation.task import Assimilation
 
 N, P = 13, 5
 
@@ -227,6 +229,16 @@ def test_scores_of_the_optimum_are_one_and_those_of_the_background_zero_skill() 
     assert background["j_skill"] == pytest.approx(0, abs=1e-9)
     assert background["gradient_norm"] == pytest.approx(1)
     assert background["o_a_std"] == pytest.approx(background["o_b_std"])
+
+
+def test_observations_outside_the_domain_are_refused_before_training() -> None:
+    cost = make_cost()
+    data = Twin(cost.covariance, cost.operator, cost.obs_error, ObservationNetwork(P), Curves(), n=N, n_val=3)
+    outside = data.batch("val")._replace(obs_index=torch.full((3, P), N))
+    data.samples["val"].all = outside
+    task = Assimilation(IncrementMLP(cost, width=9), cost, torch.optim.Adam)
+    with pytest.raises(ConfigError, match=r"^data: expected observations at grid points 0 to 12, got 13 to 13"):
+        task.check_data(data)
 
 
 def test_fewer_observations_keep_the_first_assimilated_ones() -> None:
