@@ -14,7 +14,7 @@ from eai.core.errors import ConfigError
 from eai.core.loading import build_data_and_task, check_checkpoint, load_weights
 from eai.core.rundir import RunDirectory
 from eai.core.task import Task
-from eai.core.training import build_trainer, quiet_lightning, score_and_report
+from eai.core.training import build_trainer, preflight, quiet_lightning, score_and_report
 
 
 def evaluate(cfg: DictConfig) -> float:
@@ -36,6 +36,7 @@ def evaluate(cfg: DictConfig) -> float:
     quiet_lightning()
     experiment = check_experiment(saved)
     data, task = _build_fitting(saved, changed, run)
+    preflight(experiment, data, task)
 
     result = RunDirectory(run.path / "evaluations" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S_%f"))
     result.path.mkdir(parents=True)

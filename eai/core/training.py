@@ -121,6 +121,7 @@ def preflight(experiment: Experiment, data: DataModule[Any], task: Task) -> None
 
 
 def build_trainer(cfg: DictConfig, run: RunDirectory, callbacks: list[Callback], accelerator: Accelerator) -> L.Trainer:
+    """The Trainer of ``cfg.trainer`` on ``accelerator``, logging into the run directory."""
     if accelerator.threads:
         torch.set_num_threads(accelerator.threads)
     logger = TensorBoardLogger(run.path, name=None, version="tensorboard", default_hp_metric=False)
@@ -133,6 +134,8 @@ def build_trainer(cfg: DictConfig, run: RunDirectory, callbacks: list[Callback],
         enable_progress_bar=sys.stdout.isatty(),
         accelerator=accelerator.accelerator,
         devices=accelerator.devices,
+        num_nodes=accelerator.num_nodes,
+        strategy=accelerator.strategy,
         precision=accelerator.precision,
     )
 
