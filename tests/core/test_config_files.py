@@ -68,7 +68,7 @@ def test_headline_of_every_task_has_its_baseline_in_the_same_run(task: str, trai
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_reaches_its_score_as_the_median_of_its_seeds(name: str, train: Train) -> None:
     expectation = check_experiment(resolve(composed("train", [f"experiment={name}"]))).expect
