@@ -15,7 +15,7 @@ from eai.tasks.assimilation.data import Batch
 from eai.tasks.assimilation.nets import observation_density, uniform_increment
 
 UNITS = 60  # of angle in a turn, for the lengths of edges
-UNIT_DENSITY = 100.0  # observations of σ = 0.1 at every grid point: near zero for the logarithm that the net sees
+UNIT_DENSITY = 100.0  # one observation of σ = 0.1 per unit of angle: near zero for the logarithm that the net sees
 
 
 class _Messages(MessagePassing):
@@ -83,7 +83,8 @@ class ObservationGraphNet(nn.Module):
     def forward(self, batch: Batch) -> Float[Tensor, "b n"]:
         b, n = batch.xb.shape
         uniform = uniform_increment(self.cost, batch)
-        density = torch.log(observation_density(batch, n) / UNIT_DENSITY).expand(b, n)
+        # Per angle, not per grid point: the same observations mean the same on any grid.
+        density = torch.log(observation_density(batch, n) * (n / UNITS) / UNIT_DENSITY).expand(b, n)
         nodes = self.encode(torch.stack([uniform, density], 2).float())
         edges, distance = self._observation_edges(batch)
         seen = torch.stack([self.cost.innovation(batch).float(), batch.obs_mask], -1)
