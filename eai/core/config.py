@@ -153,13 +153,8 @@ def _check_value(key: str, hint: Any, value: Any) -> None:
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         return
     bool_as_number = isinstance(value, bool) and hint in (int, float, int | None, float | None)
-    if bool_as_number or not (is_bearable(value, hint, conf=_INT_IS_FLOAT) or _as_tuple(value, hint)):
+    if bool_as_number or not is_bearable(value, hint, conf=_INT_IS_FLOAT):
         raise ConfigError(f"{key}: expected {_spell(hint)}, got {value!r} ({type(value).__name__})")
-
-
-def _as_tuple(value: Any, hint: Any) -> bool:
-    # YAML has no tuples; constructors may ask for one.
-    return isinstance(value, list) and is_bearable(tuple(value), hint, conf=_INT_IS_FLOAT)
 
 
 def _dataclass_in(hint: Any) -> type | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -57,7 +58,7 @@ class ObservationGraphNet(nn.Module):
         width: int = 32,
         layers: int = 3,
         reach: int = 2,
-        hops: tuple[int, ...] = (1, 2, 4, 8),
+        hops: Sequence[int] = (1, 2, 4, 8),
     ) -> None:
         super().__init__()
         require(width >= 1, "width", "at least 1", width)
