@@ -27,6 +27,7 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = [
 ]
 TRUTH, PREDICTION, INPUT, REFERENCE = BLACK, RED, BLUE, GREEN
 
+Drawing = Figure | FuncAnimation
 History = Mapping[str, Sequence[tuple[int, float]]]
 
 
@@ -77,7 +78,7 @@ def score_curve(history: History, score: str) -> Figure:
     return figure
 
 
-def render(drawing: Figure | FuncAnimation) -> bytes:
+def render(drawing: Drawing) -> bytes:
     """A figure as PNG, an animation as GIF."""
     if isinstance(drawing, Figure):
         buffer = io.BytesIO()
@@ -89,9 +90,7 @@ def render(drawing: Figure | FuncAnimation) -> bytes:
         return path.read_bytes()
 
 
-def save_drawings(
-    drawings: Mapping[str, Figure | FuncAnimation], folder: Path, logger: TensorBoardLogger, step: int
-) -> None:
+def save_drawings(drawings: Mapping[str, Drawing], folder: Path, logger: TensorBoardLogger, step: int) -> None:
     """Write each figure as PNG and each animation as GIF, and show the same images in TensorBoard."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, drawing in drawings.items():
@@ -101,7 +100,7 @@ def save_drawings(
         _log_image(f"final/{name}", content, logger, step)
 
 
-def log_drawings(drawings: Mapping[str, Figure | FuncAnimation], logger: TensorBoardLogger, step: int) -> None:
+def log_drawings(drawings: Mapping[str, Drawing], logger: TensorBoardLogger, step: int) -> None:
     """Show each drawing in TensorBoard's image tab."""
     for name, drawing in drawings.items():
         _log_image(f"figures/{name}", render(drawing), logger, step)

@@ -38,6 +38,7 @@ def build_data_and_task(cfg: DictConfig, experiment: Experiment) -> tuple[DataMo
     if not isinstance(task, Task):
         raise ConfigError(f"model._target_: expected a Task, got {type(task).__name__}")
     task.check_data(data)
+    task.prepare(data)
     return data, task
 
 

@@ -85,6 +85,7 @@ class RunDirectory:
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.json"
         self.baselines = self.path / "baselines.json"
+        self.measurements = self.path / "measurements.json"
         self.status = self.path / "status.json"
         self.checkpoints = self.path / "checkpoints"
         self.best = self.checkpoints / "best.ckpt"

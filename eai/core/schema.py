@@ -40,9 +40,10 @@ class Accelerator:
 
 @dataclass
 class FigureSchedule:
-    """When figures are drawn into TensorBoard: each ``every_n_epochs``; 0 leaves the final ones only."""
+    """When figures are drawn: every so many epochs into TensorBoard (0: never), and all of them ``at_end``."""
 
     every_n_epochs: int = 0
+    at_end: bool = True
 
     def __post_init__(self) -> None:
         require(self.every_n_epochs >= 0, "every_n_epochs", "0 or more", self.every_n_epochs)

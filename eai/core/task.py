@@ -9,18 +9,16 @@ from typing import Any, Generic, TypeVar
 import lightning as L
 import numpy as np
 import torch
-from matplotlib.animation import FuncAnimation
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from eai.core.data import DataModule
 from eai.core.errors import NonFiniteLossError
+from eai.core.figures import Drawing
 from eai.core.scores import PerSample, SampleMeans
 
 B = TypeVar("B", bound=tuple[Tensor, ...])
 Output = TypeVar("Output")
 Estimate = TypeVar("Estimate")
-Drawing = Figure | FuncAnimation
 
 
 class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
@@ -76,6 +74,13 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
 
     def check_data(self, data: DataModule[B]) -> None:
         """Raise ``ConfigError`` if this net cannot work on these data. By default every net can."""
+
+    def prepare(self, data: DataModule[B]) -> None:
+        """Take from the training data what scales and scores need, into buffers. By default nothing."""
+
+    def measure(self, data: DataModule[B]) -> Mapping[str, Mapping[str, float]]:
+        """Numbers per method that no seed reproduces, such as seconds, for ``measurements.json``. By default none."""
+        return {}
 
     @abstractmethod
     def figures(self, batch: B, estimate: Estimate) -> Mapping[str, Drawing]:

@@ -21,7 +21,7 @@ from eai.core.comparison import summary_of_run
 from eai.core.config import build, check_experiment, named_by_key, resolve
 from eai.core.data import DataModule
 from eai.core.errors import ConfigError
-from eai.core.figures import learning_curves, save_drawings, score_curve
+from eai.core.figures import Drawing, learning_curves, save_drawings, score_curve
 from eai.core.loading import build_data_and_task, check_checkpoint, load_weights
 from eai.core.rundir import RunDirectory, write_json
 from eai.core.schema import Accelerator, Experiment
@@ -184,20 +184,28 @@ def score_and_report(
     metrics = scores.pop("model")
     write_json(run.metrics, metrics)
     write_json(run.baselines, scores)
-
-    batch = task.transfer_batch_to_device(data.batch("test", FIGURE_SAMPLES), task.device, 0)
     task.eval()
+    if measurements := task.measure(data):
+        write_json(run.measurements, measurements)
+    logger, cfg = trainer.logger, run.load_config()
+    if isinstance(logger, TensorBoardLogger):
+        if cfg.figures.at_end:
+            save_drawings(_final_drawings(run, data, task, history), run.figures, logger, trainer.global_step)
+        logger.log_hyperparams(_flat_hyperparameters(cfg), metrics)
+        logger.finalize("success")
+    log.info("%s", summary_of_run(run))
+
+
+def _final_drawings(
+    run: RunDirectory, data: DataModule[Any], task: Task, history: History | None
+) -> dict[str, Drawing]:
+    batch = task.transfer_batch_to_device(data.batch("test", FIGURE_SAMPLES), task.device, 0)
     estimate = task.predict(batch)
     drawings = {**task.figures(batch, estimate), **task.closing_figures(data, batch, estimate)}
     if history is not None:
         drawings["learning_curves"] = learning_curves(history.points)
         drawings["monitored_score"] = score_curve(history.points, run.load_config().monitor.score)
-    logger = trainer.logger
-    if isinstance(logger, TensorBoardLogger):
-        save_drawings(drawings, run.figures, logger, trainer.global_step)
-        logger.log_hyperparams(_flat_hyperparameters(run.load_config()), metrics)
-        logger.finalize("success")
-    log.info("%s", summary_of_run(run))
+    return drawings
 
 
 def _flat_hyperparameters(cfg: DictConfig) -> dict[str, Any]:

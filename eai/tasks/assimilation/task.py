@@ -27,8 +27,9 @@ from torch import Tensor, nn
 
 from eai.core.data import DataModule
 from eai.core.errors import ConfigError
+from eai.core.figures import Drawing
 from eai.core.scores import PerSample
-from eai.core.task import Drawing, Task
+from eai.core.task import Task
 from eai.tasks.assimilation import plots
 from eai.tasks.assimilation.cost import Cost, VariationalCost
 from eai.tasks.assimilation.data import Batch

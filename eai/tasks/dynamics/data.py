@@ -1,8 +1,11 @@
-"""Trajectories of waves that travel round a ring."""
+"""What all data of the dynamics task have in common, and the wave of slide 2.1."""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,15 +14,97 @@ from torch import Tensor
 
 from eai.core.data import DataModule, Split
 from eai.core.errors import require
+from eai.tasks.dynamics.schemes import advection_schemes, translate
 
 
 class Batch(NamedTuple):
-    """b trajectories of t states on n nodes in c channels; ``u[:, 0]`` is the input of a rollout."""
+    """b trajectories of t states on n nodes in c channels; ``u[:, 0]`` is the input of a rollout.
+
+    ``static`` is what is known of the nodes at all times, such as the local speed; s may be 0.
+    """
 
     u: Float[Tensor, "b t n c"]
+    static: Float[Tensor, "b n s"]
 
 
-class SingleWave(DataModule[Batch]):
+def nothing_static(u: Float[Tensor, "b t n c"]) -> Batch:
+    """The batch of trajectories with nothing known beside them."""
+    return Batch(u, u.new_zeros(u.shape[0], u.shape[2], 0))
+
+
+class Trajectories(DataModule[Batch]):
+    """Trajectories of an equation on a periodic grid, of which a reference solution is known.
+
+    Attributes:
+        shape: of the grid.
+        courant: cells that a signal moves per step along each axis, at most.
+        length: of the domain along the last axis, in length units.
+        modes: wavenumbers of the initial fields, at most; the scores per mode go up to it.
+    """
+
+    shape: tuple[int, ...]
+    courant: tuple[float, ...]
+    length: float
+    modes: int
+    horizon: int
+
+    @abstractmethod
+    def solve(self, u0: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"], steps: int) -> Float[Tensor, "b l n c"]:
+        """The reference solution after 1, 2, … ``steps`` steps, from any state."""
+
+    @abstractmethod
+    def schemes(self) -> Mapping[str, Callable[[Tensor, Tensor], Tensor]]:
+        """Classical schemes for this equation at this resolution: steps from (u, static) to the next u."""
+
+    @property
+    def x(self) -> Float[Tensor, " n"]:
+        """The grid points along the last axis, in length units."""
+        return torch.arange(self.shape[-1], dtype=torch.float64) * (self.length / self.shape[-1])
+
+
+class RandomFields(Trajectories):
+    """Trajectories from random initial fields, the three splits from three seeds.
+
+    Args:
+        n_train, n_val, n_test: trajectories per split.
+        nt: states of a training trajectory, at least 2.
+        nt_test: states of a validation or test trajectory, at least 2: the horizon of the scores.
+        batch_size, seed, device: see :class:`eai.core.data.DataModule`.
+        fresh: new training trajectories in every epoch.
+    """
+
+    def __init__(
+        self,
+        n_train: int,
+        n_val: int,
+        n_test: int,
+        nt: int,
+        nt_test: int,
+        batch_size: int,
+        seed: int,
+        fresh: bool,
+        device: Literal["cpu", "cuda"],
+    ) -> None:
+        super().__init__(batch_size, seed, fresh, device)
+        for name, size in (("n_train", n_train), ("n_val", n_val), ("n_test", n_test)):
+            require(size >= 1, name, "at least 1", size)
+        require(nt >= 2, "nt", "at least 2 states", nt)
+        require(nt_test >= 2, "nt_test", "at least 2 states", nt_test)
+        self.sizes: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
+        self.nt, self.nt_test, self.horizon = nt, nt_test, nt - 1
+
+    @abstractmethod
+    def initial(self, count: int, generator: torch.Generator) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b n s"]]:
+        """Random initial states, and what is static, in float64."""
+
+    def generate(self, split: Split, generator: torch.Generator) -> Batch:
+        u0, static = self.initial(self.sizes[split], generator)
+        steps = (self.nt if split == "train" else self.nt_test) - 1
+        u = torch.cat([u0[:, None], self.solve(u0, static, steps)], dim=1)
+        return Batch(u.float(), static.float())
+
+
+class SingleWave(Trajectories):
     """The wave of slide 2.1: u(x, t) = sin(2π x/length − speed · t) at x = i · length/nx and t = 0 … nt−1.
 
     A training sample is a pair of successive states. Validation and test serve their whole period as one
@@ -57,6 +142,8 @@ class SingleWave(DataModule[Batch]):
         first = 0 if split == "same" else last
         require(split == "same" or last < nt - 1, "nt", "8 or more, so that split=time leaves a pair to test", nt)
         self.length, self.nx, self.nt, self.speed = length, nx, nt, speed
+        self.shape, self.modes, self.horizon = (nx,), 1, 1
+        self.courant = (abs(self.cells),)
         self._periods: dict[Split, slice] = {
             "train": slice(0, last + 1),
             "val": slice(0, last + 1),
@@ -64,20 +151,9 @@ class SingleWave(DataModule[Batch]):
         }
 
     @property
-    def x(self) -> Float[Tensor, " n"]:
-        """The grid points, in length units."""
-        return torch.arange(self.nx, dtype=torch.float64) * (self.length / self.nx)
-
-    @property
     def cells(self) -> float:
         """Cells that the wave moves per step, positive to the right."""
-        # Rounded, so that a whole number stays one.
-        return round(self.speed * self.nx / (2 * math.pi), 9)
-
-    @property
-    def courant(self) -> float:
-        """The Courant number |speed| · nx / 2π: cells per step in either direction."""
-        return abs(self.cells)
+        return cells_per_step(self.speed, self.nx)
 
     def trajectory(self) -> Float[Tensor, "t n 1"]:
         """All states of the period, in float64."""
@@ -86,11 +162,25 @@ class SingleWave(DataModule[Batch]):
 
     def generate(self, split: Split, generator: torch.Generator) -> Batch:
         u = self.trajectory()[self._periods[split]].float()
-        return Batch(torch.stack([u[:-1], u[1:]], dim=1) if split == "train" else u[None])
+        return nothing_static(torch.stack([u[:-1], u[1:]], dim=1) if split == "train" else u[None])
 
-    def step(self, u: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
-        """One time step of the exact solution of u_t + c u_x = 0, for any field: mode k turns by k · speed."""
-        modes = torch.fft.rfft(u.double(), dim=1)
-        k = torch.arange(modes.shape[1], dtype=torch.float64, device=u.device)
-        turned = modes * torch.exp(-1j * k * self.speed)[:, None]
-        return torch.fft.irfft(turned, n=u.shape[1], dim=1).to(u.dtype)
+    def solve(self, u0: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"], steps: int) -> Float[Tensor, "b l n c"]:
+        return translate(u0, self.shape, (self.cells,), steps)
+
+    def schemes(self) -> Mapping[str, Callable[[Tensor, Tensor], Tensor]]:
+        return advection_schemes(self.shape, (self.cells,))
+
+
+def cells_per_step(speed: float, nx: int) -> float:
+    """Cells that mode 1 moves when its phase advances by ``speed`` radians."""
+    # Rounded, so that a whole number stays one.
+    return round(speed * nx / (2 * math.pi), 12)
+
+
+def reference_step(data: Trajectories) -> Callable[[Tensor, Tensor], Tensor]:
+    """One step of the reference solution, as a step."""
+    return partial(_first_of, data)
+
+
+def _first_of(data: Trajectories, u: Tensor, static: Tensor) -> Tensor:
+    return data.solve(u, static, 1)[:, 0]

@@ -1,4 +1,4 @@
-"""From a step (state to next state) to forecasts, and how far they are from the truth."""
+"""From a step (state to next state) to forecasts: one step at a time, free rollouts, and windows for training."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from eai.core.errors import require
 from eai.tasks.dynamics.data import Batch
 
-# A map from states (b, n, c) to the states one time step later.
-Step = Callable[[Tensor], Tensor]
+# A map from states (b, n, c), and what is known of their nodes (b, n, s), to the states one time step later.
+Step = Callable[[Tensor, Tensor], Tensor]
 
 
 class Forecast(NamedTuple):
@@ -25,41 +26,98 @@ class Forecast(NamedTuple):
     rollout: Float[Tensor, "b l n c"]
 
 
-def one_step(step: Step, u: Float[Tensor, "b t n c"]) -> Float[Tensor, "b l n c"]:
-    """The step applied to all states but the last, as one batch of b · (t−1) states."""
-    inputs = u[:, :-1]
-    return step(inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
+class Windows(NamedTuple):
+    """Rollouts over k steps from w states of each trajectory, beside the truth."""
+
+    predicted: Float[Tensor, "b w k n c"]
+    truth: Float[Tensor, "b w k n c"]
 
 
-def rollout(step: Step, u0: Float[Tensor, "b n c"], steps: int) -> Float[Tensor, "b l n c"]:
-    """The step applied ``steps`` times to its own output, starting from ``u0``, which is not returned."""
+def rollout(
+    step: Step, u0: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"], steps: int, detach: bool = False
+) -> Float[Tensor, "b l n c"]:
+    """The step applied ``steps`` times to its own output, starting from ``u0``, which is not returned.
+
+    With ``detach`` no gradient passes from one application of the step to the one before.
+    """
     states = [u0]
     for _ in range(steps):
-        states.append(step(states[-1]))
+        states.append(step(states[-1].detach() if detach else states[-1], static))
     return torch.stack(states[1:], dim=1)
+
+
+def one_step(step: Step, u: Float[Tensor, "b t n c"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b l n c"]:
+    """The step applied to all states but the last, as one batch of b · (t−1) states."""
+    inputs = u[:, :-1]
+    every = static[:, None].expand(-1, inputs.shape[1], -1, -1).flatten(0, 1)
+    return step(inputs.flatten(0, 1), every).unflatten(0, inputs.shape[:2])
 
 
 def forecast(step: Step, batch: Batch) -> Forecast:
     """Both forecasts of a batch with one step."""
-    return Forecast(one_step(step, batch.u), rollout(step, batch.u[:, 0], batch.u.shape[1] - 1))
+    return Forecast(
+        one_step(step, batch.u, batch.static), rollout(step, batch.u[:, 0], batch.static, batch.u.shape[1] - 1)
+    )
 
 
-def mse(predicted: Float[Tensor, "b l n c"], truth: Float[Tensor, "b l n c"]) -> Float[Tensor, " b"]:
-    """Mean square error of each sample over leads, nodes and channels."""
-    return (predicted - truth).square().flatten(1).mean(1)
+class Unroll:
+    """How trajectories become training samples: rollouts of a few steps from some of their states.
+
+    Args:
+        steps: k ≥ 1; 1 trains on single steps. The gradient passes through all k.
+        grow_every_n_epochs: curriculum: start with one step and add one every so many epochs, up to ``steps``;
+            0 takes all steps from the start.
+        windows: starting states drawn at random from each trajectory at every optimisation step; null takes all.
+        pushforward: cut the gradient between the steps: the net learns to correct the states it produces
+            without being asked to produce others (after Brandstetter et al. 2022).
+        noise: standard deviation of Gaussian noise added to the starting states, in units of their own.
+    """
+
+    def __init__(
+        self,
+        steps: int = 1,
+        grow_every_n_epochs: int = 0,
+        windows: int | None = None,
+        pushforward: bool = False,
+        noise: float = 0.0,
+    ) -> None:
+        require(steps >= 1, "steps", "at least 1", steps)
+        require(grow_every_n_epochs >= 0, "grow_every_n_epochs", "0 or more", grow_every_n_epochs)
+        require(windows is None or windows >= 1, "windows", "at least 1, or null", windows)
+        require(noise >= 0, "noise", "0 or more", noise)
+        self.steps, self.grow_every_n_epochs, self.windows = steps, grow_every_n_epochs, windows
+        self.pushforward, self.noise = pushforward, noise
+
+    def steps_at(self, epoch: int) -> int:
+        """The number of steps in an epoch, counted from 0."""
+        grown = 1 + epoch // self.grow_every_n_epochs if self.grow_every_n_epochs else self.steps
+        return min(self.steps, grown)
+
+    def __call__(self, step: Step, batch: Batch, epoch: int, training: bool) -> Windows:
+        """Rollouts from windows of the batch; in evaluation from all of them, over ``steps``, without noise."""
+        k = self.steps_at(epoch) if training else self.steps
+        # (b, w, n, c, k+1) → (b, w, k+1, n, c)
+        windows = batch.u.unfold(1, k + 1, 1).permute(0, 1, 4, 2, 3)
+        if training and self.windows is not None and self.windows < windows.shape[1]:
+            starts = torch.rand(windows.shape[:2], device=batch.u.device).argsort(1)[:, : self.windows]
+            windows = windows[torch.arange(len(windows), device=batch.u.device)[:, None], starts]
+        count = windows.shape[1]
+        first = windows[:, :, 0].flatten(0, 1)
+        if training and self.noise > 0:
+            first = first + self.noise * first.std() * torch.randn_like(first)
+        static = batch.static[:, None].expand(-1, count, -1, -1).flatten(0, 1)
+        predicted = rollout(step, first, static, k, detach=self.pushforward)
+        return Windows(predicted.unflatten(0, (-1, count)), windows[:, :, 1:])
 
 
-def nrmse(predicted: Float[Tensor, "b l n c"], truth: Float[Tensor, "b l n c"]) -> Float[Tensor, "b l"]:
-    """RMSE / rms(truth) over nodes and channels, of each sample at each lead; 1 is a forecast of zero."""
-    error = (predicted - truth).square().flatten(2).mean(2)
-    return (error / truth.square().flatten(2).mean(2)).sqrt()
+class RolloutMSE(nn.Module):
+    """The mean square error of the windows' rollouts, over windows, steps, nodes and channels: term ``mse``.
 
-
-class OneStepMSE(nn.Module):
-    """The mean square error of the next state, from the true state before it: term ``mse`` (slide 2.1)."""
+    With one step it is the loss of slide 2.1.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # nn.Module's own signature would accept any argument
 
-    def forward(self, predicted: Float[Tensor, "b l n c"], batch: Batch) -> dict[str, Float[Tensor, " b"]]:
-        return {"mse": mse(predicted, batch.u[:, 1:])}
+    def forward(self, output: Windows, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
+        return {"mse": (output.predicted - output.truth).square().flatten(1).mean(1)}

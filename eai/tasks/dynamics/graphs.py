@@ -1,8 +1,13 @@
-"""Graphs on a ring of equally spaced points, as the nets need them."""
+"""Graphs on periodic grids of one or two dimensions: who hears whom in one layer of a net.
+
+The grids are homogeneous, so a graph is a list of *offsets*: node i hears the nodes at i + offset, itself included.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -11,29 +16,33 @@ from torch import Tensor
 
 from eai.core.errors import require
 
+Offset = tuple[int, ...]
+
 
 class Graph(NamedTuple):
-    """A fixed graph.
+    """A fixed graph on a periodic grid, the same around every node.
 
-    ``edge_index``: (source, target) of each directed edge, self-loops included, sorted by source.
-    ``positions``: (sin, cos) of the nodes' angles: points on the unit circle.
-    ``reach``: the largest number of cells that an edge spans along the ring.
+    ``edge_index``: (source, target) of each directed edge, self-loops included. Edges are sorted by target, and those
+    of a target by the k offsets in their order, so that edge e has target e // k and offset e mod k.
+    ``edge_attr``: for each of the k offsets its signed periodic displacement from the target to the source along every
+    axis, and its length, in units of the grid spacing.
+    ``shape``: of the grid; node numbers run fastest along the last axis.
+    ``reach``: the largest number of cells, along each axis, that an edge spans.
     """
 
     edge_index: Int[Tensor, "2 e"]
-    positions: Float[Tensor, "n 2"]
-    reach: int
+    edge_attr: Float[Tensor, "k f"]
+    shape: tuple[int, ...]
+    reach: tuple[int, ...]
 
+    @property
+    def nodes(self) -> int:
+        return math.prod(self.shape)
 
-def circle(nx: int) -> Float[Tensor, "n 2"]:
-    """The points (sin 2π i/nx, cos 2π i/nx), in float64."""
-    angle = 2 * math.pi / nx * torch.arange(nx, dtype=torch.float64)
-    return torch.stack([torch.sin(angle), torch.cos(angle)], dim=1)
-
-
-def chords(positions: Float[Tensor, "n 2"]) -> Float[Tensor, "n n"]:
-    """Euclidean distances between all pairs of points."""
-    return (positions[:, None] - positions[None, :]).square().sum(2).sqrt()
+    @property
+    def degree(self) -> int:
+        """Edges that end at each node, the self-loop included."""
+        return len(self.edge_attr)
 
 
 def ring(nx: int, hops: int) -> Graph:
@@ -41,11 +50,11 @@ def ring(nx: int, hops: int) -> Graph:
 
     Args:
         nx: number of points, at least 3.
-        hops: 1 ≤ hops ≤ nx/2.
+        hops: 1 ≤ hops < nx/2.
     """
-    require(nx >= 3, "nx", "at least 3", nx)
-    require(1 <= hops <= nx // 2, "hops", f"1 ≤ hops ≤ nx/2 = {nx // 2}", hops)
-    return _graph(_hops(nx) <= hops)
+    _check_nx(nx)
+    require(hops >= 1 and 2 * hops < nx, "hops", f"1 ≤ hops < nx/2 = {nx / 2:g}", hops)
+    return _graph((nx,), [(offset,) for offset in range(-hops, hops + 1)])
 
 
 def chord_radius(nx: int, radius: float) -> Graph:
@@ -58,17 +67,79 @@ def chord_radius(nx: int, radius: float) -> Graph:
         nx: number of points, at least 3.
         radius: in radii of the circle, above 0.
     """
-    require(nx >= 3, "nx", "at least 3", nx)
+    _check_nx(nx)
     require(radius > 0, "radius", "above 0", radius)
-    return _graph(chords(circle(nx)) < radius)
+    offsets = range(-((nx - 1) // 2), nx // 2 + 1)
+    return _graph((nx,), [(h,) for h in offsets if 2 * math.sin(math.pi * abs(h) / nx) < radius])
 
 
-def _hops(nx: int) -> Int[Tensor, "n n"]:
-    """Cells between all pairs of points, the shorter way along the ring."""
-    apart = (torch.arange(nx)[:, None] - torch.arange(nx)[None, :]).abs()
-    return torch.minimum(apart, nx - apart)
+def knn(shape: Sequence[int], k: int) -> Graph:
+    """Every point joined with its ``k`` nearest others and itself, on a ring (one number) or a doubly periodic grid.
+
+    Points at the same distance are taken in the order of their offsets, the first axis first: a k that cuts through
+    them gives a graph that is not symmetric.
+
+    Args:
+        shape: of the grid, one or two numbers of at least 3.
+        k: 1 ≤ k, with all neighbours less than half way round.
+    """
+    shape = _check_shape(shape)
+    widest = math.isqrt(k) + 2 if len(shape) == 2 else k
+    spans = [range(-min(widest, (n - 1) // 2), min(widest, (n - 1) // 2) + 1) for n in shape]
+    nearest = sorted((offset for offset in product(*spans)), key=lambda offset: (math.hypot(*offset), offset))
+    require(1 <= k < len(nearest), "k", f"1 ≤ k < {len(nearest)} on a grid of {' × '.join(map(str, shape))}", k)
+    return _graph(shape, sorted(nearest[: k + 1]))
 
 
-def _graph(joined: Tensor) -> Graph:
-    nx = len(joined)
-    return Graph(joined.nonzero().T.contiguous(), circle(nx), int(_hops(nx)[joined].max()))
+def multiscale(nx: int, hops: int, levels: int) -> Graph:
+    """:func:`ring` with long edges: offsets of ± 2, 4, 8, … 2^levels cells beside those up to ``hops``.
+
+    Args:
+        nx: number of points, at least 3.
+        hops: 1 ≤ hops < nx/2.
+        levels: number of powers of two, at least 1, the longest less than half way round.
+    """
+    _check_nx(nx)
+    require(hops >= 1 and 2 * hops < nx, "hops", f"1 ≤ hops < nx/2 = {nx / 2:g}", hops)
+    most = max(level for level in range(64) if 2 * 2**level < nx)
+    require(1 <= levels <= most, "levels", f"1 ≤ levels ≤ {most}, so that 2^levels < nx/2", levels)
+    lengths = {*range(hops + 1), *(2**level for level in range(1, levels + 1))}
+    return _graph((nx,), sorted({(sign * length,) for length in lengths for sign in (-1, 1)}))
+
+
+def grid2d(ny: int, nx: int, hops: int) -> Graph:
+    """Every point of a doubly periodic grid joined with the square of (2 hops + 1)² points around it.
+
+    Args:
+        ny, nx: rows and columns, at least 3.
+        hops: 1 ≤ hops < min(ny, nx)/2.
+    """
+    shape = _check_shape((ny, nx))
+    least = min(shape)
+    require(hops >= 1 and 2 * hops < least, "hops", f"1 ≤ hops < min(ny, nx)/2 = {least / 2:g}", hops)
+    return _graph(shape, list(product(range(-hops, hops + 1), repeat=2)))
+
+
+def _graph(shape: tuple[int, ...], offsets: Sequence[Offset]) -> Graph:
+    """The graph of ``offsets``; no two of them lead to the same node."""
+    nodes = math.prod(shape)
+    target = torch.arange(nodes)
+    source = torch.zeros(nodes, len(offsets), dtype=torch.int64)
+    steps = torch.tensor(offsets)
+    for axis, size in enumerate(shape):
+        stride = math.prod(shape[axis + 1 :])
+        source += (target[:, None] // stride % size + steps[:, axis]) % size * stride
+    edge_index = torch.stack([source.flatten(), target.repeat_interleave(len(offsets))])
+    displacement = steps.to(torch.float32)
+    edge_attr = torch.cat([displacement, displacement.square().sum(1, keepdim=True).sqrt()], dim=1)
+    return Graph(edge_index, edge_attr, shape, tuple(steps.abs().amax(0).tolist()))
+
+
+def _check_nx(nx: int) -> None:
+    require(nx >= 3, "nx", "at least 3", nx)
+
+
+def _check_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    fits = len(shape) in (1, 2) and min(shape) >= 3
+    require(fits, "shape", "one or two numbers of grid points, each at least 3", list(shape))
+    return tuple(shape)

@@ -1,29 +1,47 @@
-"""Figures of the dynamics task: pure functions from tensors to a Figure or an animation."""
+"""Figures of forecasts: pure functions from tensors to a Figure or an animation. Rings as lines, grids as maps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from jaxtyping import Float
+from matplotlib import colormaps
 from matplotlib.animation import FuncAnimation
 from matplotlib.artist import Artist
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from eai.core.figures import BLACK, INPUT, PREDICTION, REFERENCE, SKY, TRUTH, new_figure
-from eai.tasks.dynamics.data import Batch
+from eai.core.figures import INPUT, PREDICTION, TRUTH, Drawing, new_figure
+from eai.tasks.dynamics.data import Batch, Trajectories
 from eai.tasks.dynamics.forecast import Forecast
-from eai.tasks.dynamics.graphs import Graph, chords
 
-LIMIT = 1.5  # of states of amplitude 1, in all figures: the scale does not follow the forecast
+POINTS = 2000  # of a line or map; longer ones are thinned
+STATE = "state u (dimensionless)"
+
+
+def of_samples(batch: Batch, forecast: Forecast, shape: tuple[int, ...]) -> Mapping[str, Drawing]:
+    """What is drawn during training: single steps of the first sample."""
+    return {"one_step": one_step(batch, forecast) if len(shape) == 1 else maps(batch, forecast, shape)}
+
+
+def of_rollout(batch: Batch, forecast: Forecast, data: Trajectories) -> Mapping[str, Drawing]:
+    """What is drawn of the first sample's free rollout at the end."""
+    if len(data.shape) == 2:
+        return {"rollout": map_animation(batch, forecast, data.shape)}
+    return {
+        "trajectory": trajectory(batch, data),
+        "hovmoeller": hovmoeller(batch, forecast),
+        "rollout": animation(batch, forecast),
+    }
 
 
 def one_step(batch: Batch, forecast: Forecast) -> Figure:
     """Input, truth and one-step prediction, and prediction − truth, at up to four times of the first sample."""
     u, predicted = _first_channel(batch.u), _first_channel(forecast.one_step)
+    limit = _limit(batch)
     times = np.unique(np.linspace(0, len(predicted) - 1, 4).round().astype(int))
     figure = new_figure(10, 1 + 2 * len(times))
     figure.suptitle("One step ahead: the prediction should lie on the truth, the difference on zero")
@@ -32,10 +50,14 @@ def one_step(batch: Batch, forecast: Forecast) -> Figure:
         left.plot(u[t], color=INPUT, lw=1.2, label="input")
         left.plot(u[t + 1], color=TRUTH, lw=3, alpha=0.35, label="truth")
         left.plot(predicted[t], color=PREDICTION, lw=1.5, ls="--", label="prediction")
-        left.set(title=f"step {t} → {t + 1}", ylabel="state u", ylim=(-LIMIT, LIMIT))
-        right.plot(predicted[t] - u[t + 1], color=PREDICTION, lw=1.5)
-        right.axhline(0, color=BLACK, lw=0.8)
-        right.set(title="prediction − truth", ylabel="error of u", ylim=(-1, 1))
+        left.set(ylabel=STATE, ylim=(-limit, limit), title=f"from step {t} to {t + 1}")
+        error = predicted[t] - u[t + 1]
+        right.plot(error, color=PREDICTION, lw=1.2)
+        right.axhline(0, color=TRUTH, lw=0.8)
+        size = np.sqrt(np.square(error).mean() / np.square(u[t + 1]).mean())
+        right.set(ylabel="prediction − truth", title=f"difference: nRMSE {size:.2g}")
+        # A scale of its own, stated by its ticks: differences span orders of magnitude from run to run.
+        right.ticklabel_format(axis="y", style="sci", scilimits=(-1, 1))
         for axes in (left, right):
             axes.grid(alpha=0.3)
     for axes in panels[-1]:
@@ -44,74 +66,22 @@ def one_step(batch: Batch, forecast: Forecast) -> Figure:
     return figure
 
 
-def waves(x: Float[Tensor, " n"], u: Float[Tensor, "t n"]) -> Figure:
-    """All states of a trajectory over each other, coloured by time."""
-    figure = new_figure()
-    axes = figure.subplots()
-    lines = LineCollection(
-        [np.column_stack([x.numpy(), state.numpy()]) for state in u], array=np.arange(len(u)), cmap="viridis"
-    )
-    axes.add_collection(lines)
-    axes.autoscale()
-    axes.set(title="The wave moves by the same distance in every step", xlabel="position x (length units)")
-    axes.set_ylabel("state u (dimensionless)")
-    axes.grid(alpha=0.3)
-    figure.colorbar(lines, ax=axes, label="time step")
-    return figure
-
-
-def distances(graph: Graph) -> Figure:
-    """Chords between all pairs of nodes."""
-    figure = new_figure(5.6, 4.6)
-    axes = figure.subplots()
-    image = axes.imshow(chords(graph.positions).numpy(), cmap="viridis", vmin=0, vmax=2)
-    axes.set(title="Distance on the circle: first and last are close", xlabel="node j", ylabel="node i")
-    figure.colorbar(image, ax=axes, label="chord (radii of the circle)")
-    return figure
-
-
-def adjacency(graph: Graph) -> Figure:
-    """The adjacency matrix, self-loops included."""
-    joined = np.zeros((len(graph.positions),) * 2)
-    joined[tuple(graph.edge_index.numpy())] = 1
-    figure = new_figure(5.2, 4.8)
-    axes = figure.subplots()
-    axes.imshow(joined, cmap="Greys", vmin=0, vmax=1)
-    axes.set(title=f"Adjacency: {int(joined.sum())} edges, each within {graph.reach} cells")
-    axes.set(xlabel="node j", ylabel="node i")
-    return figure
-
-
-def circle(graph: Graph) -> Figure:
-    """The nodes on the unit circle with the edges between them."""
-    points = graph.positions.numpy()
-    figure = new_figure(5.6, 5.6)
-    axes = figure.subplots()
-    axes.add_collection(LineCollection(points[graph.edge_index.T.numpy()], colors=SKY, lw=1, zorder=1))
-    axes.plot(points[:, 0], points[:, 1], "o", color=BLACK, ms=6, zorder=2)
-    for i, point in enumerate(points):
-        if i % max(1, len(points) // 25) == 0:
-            axes.annotate(str(i), 1.1 * point, ha="center", va="center", fontsize="small")
-    axes.set(title="Nodes and edges: messages travel along the blue lines", aspect="equal")
-    axes.set(xlabel="sin of the angle (1)", ylabel="cos of the angle (1)", xlim=(-1.25, 1.25), ylim=(-1.25, 1.25))
-    return figure
-
-
-def nrmse_by_lead(curves: Mapping[str, Float[Tensor, " l"]]) -> Figure:
-    """nRMSE of free rollouts against lead time: ``network``, ``persistence`` and ``upwind``."""
-    colours = {"network": PREDICTION, "persistence": INPUT, "upwind": REFERENCE}
-    figure = new_figure()
-    axes = figure.subplots()
-    for name, values in curves.items():
-        # The scale is fixed: a rollout that leaves it is told by its last value.
-        label = f"{name}, {values[-1]:.2g} at the end"
-        axes.plot(np.arange(1, len(values) + 1), values.cpu(), "o-", ms=4, color=colours[name], label=label)
-    axes.axhline(1, color=BLACK, ls=":", label="climatology")
-    axes.set(title="Free rollout: above the dotted line there is no skill left", xlabel="lead time (steps)")
-    axes.set(ylabel="nRMSE (1)", ylim=(0, 2.5))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+def trajectory(batch: Batch, data: Trajectories) -> Figure:
+    """The first sample's true states over each other, coloured by time, and its static features if there are any."""
+    u, static = _first_channel(batch.u), batch.static[0].cpu().numpy()
+    x = _thin(data.x.numpy())
+    figure = new_figure(7, 4 if not static.size else 5.5)
+    panels = figure.subplots(1 + bool(static.size), 1, sharex=True, squeeze=False)[:, 0]
+    colours = _colours_of_time(len(u))
+    for state, colour in zip(u, colours, strict=True):
+        panels[0].plot(x, state, color=colour, lw=1.2)
+    panels[0].set(title=f"Truth at {len(u)} times: from dark (start) to light (end)", ylabel=STATE)
+    if static.size:
+        panels[1].plot(x, _thin(static[:, 0]), color=TRUTH)
+        panels[1].set(title="What is known of the nodes", ylabel="speed c (cells per step)")
+    panels[-1].set_xlabel("position x (length units)")
+    for axes in panels:
+        axes.grid(alpha=0.3)
     return figure
 
 
@@ -119,16 +89,17 @@ def hovmoeller(batch: Batch, forecast: Forecast) -> Figure:
     """Space–time diagrams of truth, free rollout and their difference, first sample."""
     truth, free = _first_channel(batch.u), _first_channel(forecast.rollout)
     free = np.concatenate([truth[:1], free])
+    limit = _limit(batch)
     figure = new_figure(11, 4)
     figure.suptitle("Free rollout in space and time: stripes should keep the truth's slope and contrast")
     panels = figure.subplots(1, 3, sharex=True, sharey=True)
     titles = ("truth", "rollout", "rollout − truth")
     for axes, title, field in zip(panels, titles, (truth, free, free - truth), strict=True):
-        image = axes.imshow(field, cmap="RdBu_r", vmin=-LIMIT, vmax=LIMIT, origin="lower", aspect="auto")
+        image = axes.imshow(field, cmap="RdBu_r", vmin=-limit, vmax=limit, origin="lower", aspect="auto")
         axes.set(title=title, xlabel="grid point i")
     panels[0].set_ylabel("time (steps)")
     panels[0].yaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.colorbar(image, ax=panels, label="state u (dimensionless)", extend="both")
+    figure.colorbar(image, ax=panels, label=STATE, extend="both")
     return figure
 
 
@@ -136,11 +107,12 @@ def animation(batch: Batch, forecast: Forecast) -> FuncAnimation:
     """Truth and free rollout of the first sample, one frame per step."""
     truth, free = _first_channel(batch.u), _first_channel(forecast.rollout)
     free = np.concatenate([truth[:1], free])
+    limit = _limit(batch)
     figure = new_figure(6, 3.5)
     axes = figure.subplots()
     (true_line,) = axes.plot(truth[0], color=TRUTH, lw=3, alpha=0.35, label="truth")
     (free_line,) = axes.plot(free[0], color=PREDICTION, lw=1.5, ls="--", label="rollout")
-    axes.set(xlabel="grid point i", ylabel="state u (dimensionless)", ylim=(-LIMIT, LIMIT))
+    axes.set(xlabel="grid point i", ylabel=STATE, ylim=(-limit, limit))
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right", fontsize="small", ncols=2)
 
@@ -149,9 +121,80 @@ def animation(batch: Batch, forecast: Forecast) -> FuncAnimation:
         free_line.set_ydata(free[t])
         return true_line, free_line, axes.set_title(f"Free rollout: the network's own state after {t} steps")
 
-    return FuncAnimation(figure, draw, frames=len(truth))
+    return FuncAnimation(figure, draw, frames=_frames(len(truth)))
+
+
+def maps(batch: Batch, forecast: Forecast, shape: tuple[int, ...]) -> Figure:
+    """Truth, free rollout and their difference as maps, at up to four lead times of the first sample."""
+    truth, free = (_first_maps(u, shape) for u in (batch.u[:, 1:], forecast.rollout))
+    limit = _limit(batch)
+    leads = np.unique(np.linspace(0, len(truth) - 1, 4).round().astype(int))
+    figure = new_figure(9, 0.8 + 2.3 * len(leads))
+    figure.suptitle("Free rollout: the middle should look like the left, the right should be blank")
+    panels = figure.subplots(len(leads), 3, sharex=True, sharey=True, squeeze=False)
+    for row, lead in zip(panels, leads, strict=True):
+        for axes, title, field in zip(
+            row,
+            ("truth", "rollout", "rollout − truth"),
+            (truth[lead], free[lead], free[lead] - truth[lead]),
+            strict=True,
+        ):
+            image = axes.imshow(field, cmap="RdBu_r", vmin=-limit, vmax=limit, origin="lower")
+            axes.set_title(f"{title}, lead {lead + 1}")
+        row[0].set_ylabel("grid row")
+    for axes in panels[-1]:
+        axes.set_xlabel("grid column")
+    figure.colorbar(image, ax=panels, label=STATE, extend="both")
+    return figure
+
+
+def map_animation(batch: Batch, forecast: Forecast, shape: tuple[int, ...]) -> FuncAnimation:
+    """Truth and free rollout of the first sample as maps, one frame per step."""
+    truth = _first_maps(batch.u, shape)
+    free = np.concatenate([truth[:1], _first_maps(forecast.rollout, shape)])
+    limit = _limit(batch)
+    figure = new_figure(8, 3.8)
+    panels = figure.subplots(1, 2, sharey=True)
+    images = []
+    for axes, title, field in zip(panels, ("truth", "rollout"), (truth, free), strict=True):
+        images.append(axes.imshow(field[0], cmap="RdBu_r", vmin=-limit, vmax=limit, origin="lower"))
+        axes.set(title=title, xlabel="grid column")
+    panels[0].set_ylabel("grid row")
+    figure.colorbar(images[-1], ax=panels, label=STATE, extend="both")
+
+    def draw(t: int) -> tuple[Artist, ...]:
+        images[0].set_data(truth[t])
+        images[1].set_data(free[t])
+        return *images, figure.suptitle(f"The network's own state after {t} steps")
+
+    return FuncAnimation(figure, draw, frames=_frames(len(truth)))
+
+
+def _colours_of_time(count: int) -> np.ndarray:
+    """Colours in the order of time, from dark to light."""
+    return colormaps["viridis"](np.linspace(0, 0.9, count))
+
+
+def _frames(states: int) -> range:
+    return range(0, states, -(-states // 30))
+
+
+def _limit(batch: Batch) -> float:
+    """A scale that belongs to the truth, not to the forecast: 1.5 times the first input's largest value, in halves."""
+    return float(np.ceil(3 * batch.u[0, 0].abs().max().item()) / 2) or 0.5
+
+
+def _thin(values: np.ndarray) -> np.ndarray:
+    return values[:: -(-len(values) // POINTS)]
 
 
 def _first_channel(u: Float[Tensor, "b t n c"]) -> np.ndarray:
-    """(t, n) of the first sample and channel."""
-    return u[0, :, :, 0].detach().cpu().numpy()
+    """(t, n) of the first sample and channel, thinned."""
+    states = torch.nan_to_num(u[0, :, :, 0].detach()).cpu().numpy()
+    return states[:, :: -(-states.shape[1] // POINTS)]
+
+
+def _first_maps(u: Float[Tensor, "b t n c"], shape: tuple[int, ...]) -> np.ndarray:
+    """(t, ny, nx) of the first sample and channel, thinned."""
+    fields = torch.nan_to_num(u[0, :, :, 0].detach()).cpu().numpy().reshape(-1, *shape)
+    return fields[:, :: -(-shape[0] // 500), :: -(-shape[1] // 500)]

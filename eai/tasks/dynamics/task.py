@@ -1,117 +1,197 @@
-"""Slide 2.1: learning the dynamics of a travelling wave, step by step on a graph.
+"""Slide 2.1: learning the dynamics of a field, step by step on a graph, and rolling it out freely.
 
-Scores (``val/…`` and ``test/…``; means over all samples of the split):
+Scores (``val/…`` and ``test/…``; means over all samples of the split; lead times in steps):
 
 * ``mse``: mean square error of the next state, each predicted from the true state before it.
 * ``mse_rollout``: the same for a free rollout from the first state, mean over all leads.
-* ``nrmse/lead_01`` …: RMSE / rms(truth) of the free rollout after so many steps; 0 is perfect, 1 as bad as the
-  climatological mean (zero), √2 as bad as an unrelated state of the same amplitude.
-* ``skill_persistence`` = 1 − mse / mse of persistence: 1 is perfect, 0 no better than the last state.
+* ``nrmse``: mean over all leads of RMSE / rms(truth) of the free rollout; the monitored score.
+* ``nrmse/lead_01`` …: at one lead; 0 is perfect, 1 as bad as a forecast of zero, √2 as bad as an unrelated state of the
+  same amplitude. A rollout that leaves all bounds counts as 1000.
+* ``acc/lead_01`` …: correlation of the anomalies from climatology, the mean of the training data.
+* ``skill_persistence/lead_01`` … = 1 − MSE / MSE of persistence, at one lead; ``skill_persistence``: of single steps.
+* ``useful_lead_time``: steps until the anomaly correlation first falls below 0.6, at most the horizon.
+* ``amplitude_error/mode_01`` …, ``phase_error/mode_01`` …: per wavenumber (in 2-D: shell of wavenumbers)
+  of the first step; | |û_p|/|û_t| − 1 | and |arg û_p û_t*| in radians, weighted with the truth's variance.
+* ``mass_drift``: |mean of the last rolled-out state − mean of the truth| / rms(truth).
 
-Baselines: ``persistence``, ``upwind`` (first-order, stable sub-steps) and ``exact`` (the solution operator).
+Baselines: ``persistence``, ``climatology``, the classical schemes ``upwind``, ``lax_wendroff``, ``semi_lagrangian_linear``
+and ``semi_lagrangian_cubic``, stencils ``least_squares_…`` of so many points along each axis, fitted on the training
+data, and ``reference``, the solution of the equation: exact, or numerical and resolved where no formula is known.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from functools import partial
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from eai.core.data import DataModule
-from eai.core.errors import ConfigError
-from eai.core.task import Drawing, Task
-from eai.tasks.dynamics import plots
-from eai.tasks.dynamics.baselines import persistence, upwind
-from eai.tasks.dynamics.data import Batch, SingleWave
-from eai.tasks.dynamics.forecast import Forecast, OneStepMSE, forecast, mse, nrmse, one_step, rollout
-from eai.tasks.dynamics.nets import GCN
+from eai.core.errors import ConfigError, require
+from eai.core.figures import Drawing
+from eai.core.task import Task
+from eai.tasks.dynamics import plots, plots_scores, scores
+from eai.tasks.dynamics.baselines import climatological_mean, references
+from eai.tasks.dynamics.data import Batch, Trajectories
+from eai.tasks.dynamics.forecast import Forecast, RolloutMSE, Unroll, Windows, forecast
+from eai.tasks.dynamics.nets import GraphNet
+
+TIMED = 4  # trajectories whose rollouts are timed
+COMPARED = 32  # trajectories in the figures that compare methods
 
 
-class Dynamics(Task[Batch, Tensor, Forecast]):
-    """A net from the state at t to the state at t+1, trained on single steps and rolled out freely.
+class Dynamics(Task[Batch, Windows, Forecast]):
+    """A net from the state at t to the state at t+1, trained on short rollouts and judged by long ones.
 
     Args:
-        net: state (b, n, c) → next state (b, n, c).
-        loss: of the one-step predictions.
+        net: state (b, n, c) and static features (b, n, s) → next state (b, n, c).
+        loss: of the rollouts over a few steps.
+        unroll: which rollouts the net is trained on.
         optimizer, scheduler: see :class:`eai.core.task.Task`.
+        leads: at which the scores by lead are given; null for all.
     """
 
-    net: GCN
+    net: GraphNet
+    climatology: Tensor
 
     def __init__(
         self,
-        net: GCN,
-        loss: OneStepMSE,
+        net: GraphNet,
+        loss: RolloutMSE,
+        unroll: Unroll,
         optimizer: Callable[..., torch.optim.Optimizer],
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None = None,
+        leads: Sequence[int] | None = None,
     ) -> None:
         super().__init__(net, loss, optimizer, scheduler)
+        require(leads is None or (len(leads) > 0 and min(leads) >= 1), "leads", "lead times of at least 1", leads)
+        self.unroll, self.leads, self._modes = unroll, leads, 1
+        self.register_buffer("climatology", torch.zeros(()))
+        # Fitting takes a while: once for each data.
+        self._references: tuple[DataModule[Batch], Mapping[str, Callable[[Batch], Forecast]]] | None = None
 
     def check_data(self, data: DataModule[Batch]) -> None:
-        wave, net = _wave(data), self.net
-        if net.nx != wave.nx:
-            raise ConfigError(f"model.net.graph.nx: expected data.nx = {wave.nx}, got {net.nx}")
-        needed = math.ceil(wave.courant)
-        if net.reach < needed:
+        fields, net = _trajectories(data), self.net
+        if net.graph.shape != fields.shape:
+            raise ConfigError(f"model.net.graph: expected the grid of data, {fields.shape}, got {net.graph.shape}")
+        for axis, (courant, reach) in enumerate(zip(fields.courant, net.reach, strict=True)):
+            needed = math.ceil(courant - 1e-9)
+            if reach < needed:
+                along = f" along axis {axis}" if len(fields.shape) > 1 else ""
+                raise ConfigError(
+                    f"model.net.graph: expected a reach of at least {needed} cells per step{along}, because the signal "
+                    f"of data moves {courant:.2f}; got a reach of {reach} "
+                    f"({net.layers} layers × {net.graph.reach[axis]} cells)"
+                )
+        if self.unroll.steps > fields.horizon:
             raise ConfigError(
-                f"model.net.graph: expected a reach of at least {needed} cells per step, because the signal of data "
-                f"moves {wave.courant:.2f}; got a reach of {net.reach} ({net.layers} layers × {net.graph.reach} cells)"
+                f"model.unroll.steps: expected at most {fields.horizon}, the steps of a training trajectory of data; "
+                f"got {self.unroll.steps}"
             )
+        static = getattr(net, "static_features", None)
+        given = data.batch("val", 1).static.shape[2]
+        if static is not None and static != given:
+            raise ConfigError(f"model.net.static_features: expected {given}, what data gives, got {static}")
 
-    def forward(self, batch: Batch) -> Float[Tensor, "b l n c"]:
-        return one_step(self.net, batch.u)
+    def prepare(self, data: DataModule[Batch]) -> None:
+        data.setup()
+        batch, self._references = data.samples["train"].all, None
+        self._modes = _trajectories(data).modes
+        self.climatology.copy_(climatological_mean(batch))
+        self.net.fit_scales(batch)
 
-    def estimate(self, batch: Batch, output: Float[Tensor, "b l n c"]) -> Forecast:
-        return Forecast(output, rollout(self.net, batch.u[:, 0], batch.u.shape[1] - 1))
+    def forward(self, batch: Batch) -> Windows:
+        epoch = self.current_epoch if self.training else 0
+        return self.unroll(self.net, batch, epoch, self.training)
 
-    def scores(self, batch: Batch, estimate: Forecast) -> Mapping[str, Tensor]:
-        truth = batch.u[:, 1:]
-        by_lead = nrmse(estimate.rollout, truth)
-        return {
-            "mse": mse(estimate.one_step, truth),
-            "mse_rollout": mse(estimate.rollout, truth),
-            "mse_persistence": mse(batch.u[:, :-1], truth),
-            **{f"nrmse/lead_{lead:02d}": value for lead, value in enumerate(by_lead.T, start=1)},
+    def estimate(self, batch: Batch, output: Windows) -> Forecast:
+        return forecast(self.net, batch)
+
+    def predict(self, batch: Batch) -> Forecast:
+        with torch.no_grad():
+            return forecast(self.net, batch)
+
+    def scores(self, batch: Batch, estimate: Forecast) -> Mapping[str, Tensor | tuple[Tensor, Tensor]]:
+        truth, shape = batch.u[:, 1:], self.net.graph.shape
+        by_lead = scores.nrmse(estimate.rollout, truth)
+        correlation = scores.acc(estimate.rollout, truth, self.climatology)
+        squares = scores.mse_by_lead(estimate.rollout, truth)
+        persisted = scores.mse_by_lead(batch.u[:, :1].expand_as(truth), truth)
+        values: dict[str, Tensor | tuple[Tensor, Tensor]] = {
+            "mse": scores.mse(estimate.one_step, truth),
+            "mse_rollout": scores.mse(estimate.rollout, truth),
+            "mse_persistence": scores.mse(batch.u[:, :-1], truth),
+            "nrmse": by_lead.mean(1),
+            "useful_lead_time": scores.useful_lead_time(correlation),
+            "mass_drift": scores.mass_drift(estimate.rollout, truth),
         }
+        for lead in self._leads(truth.shape[1]):
+            at = lead - 1
+            values[f"nrmse/lead_{lead:02d}"] = by_lead[:, at]
+            values[f"acc/lead_{lead:02d}"] = correlation[:, at]
+            values[f"mse_lead/{lead:02d}"] = squares[:, at]
+            values[f"mse_lead_persistence/{lead:02d}"] = persisted[:, at]
+        modes = min(self._modes, min(shape) // 2)
+        return values | scores.mode_errors(estimate.one_step[:, 0], truth[:, 0], shape, modes)
 
     def summarise(self, means: Mapping[str, float]) -> dict[str, float]:
-        reference = means["mse_persistence"]
-        scores = {name: mean for name, mean in means.items() if name != "mse_persistence"}
-        return scores | {"skill_persistence": 1 - means["mse"] / reference if reference > 0 else math.nan}
+        final = {name: mean for name, mean in means.items() if not name.startswith(("mse_persistence", "mse_lead"))}
+        final["skill_persistence"] = _skill(means["mse"], means["mse_persistence"])
+        for name, mean in means.items():
+            if name.startswith("mse_lead/"):
+                lead = name.removeprefix("mse_lead/")
+                final[f"skill_persistence/lead_{lead}"] = _skill(mean, means[f"mse_lead_persistence/{lead}"])
+        return final
 
     def baselines(self, data: DataModule[Batch]) -> Mapping[str, Callable[[Batch], Forecast]]:
-        wave = _wave(data)
-        return {
-            "persistence": partial(forecast, persistence),
-            "upwind": partial(forecast, upwind(wave.cells)),
-            "exact": partial(forecast, wave.step),
-        }
+        if self._references is None or self._references[0] is not data:
+            self._references = data, references(_trajectories(data), self.climatology)
+        return self._references[1]
+
+    def measure(self, data: DataModule[Batch]) -> Mapping[str, Mapping[str, float]]:
+        """Seconds per trajectory and step of each method, from rollouts of a few test trajectories."""
+        batch = self.transfer_batch_to_device(data.batch("test", TIMED), self.device, 0)
+        steps = batch.u.shape[1] - 1
+        units = len(batch.u) * steps * 2  # a forecast makes every step twice: from the truth and freely
+        methods = {"model": self.predict, **self.baselines(data)}
+        return {name: {"seconds_per_step": _seconds(method, batch) / units} for name, method in methods.items()}
 
     def figures(self, batch: Batch, estimate: Forecast) -> Mapping[str, Drawing]:
-        return {"one_step": plots.one_step(batch, estimate)}
+        return plots.of_samples(batch, estimate, self.net.graph.shape)
 
     def closing_figures(self, data: DataModule[Batch], batch: Batch, estimate: Forecast) -> Mapping[str, Drawing]:
-        wave, graph, truth = _wave(data), self.net.graph, batch.u[:, 1:]
-        methods = self.baselines(data)
-        rollouts = {"network": estimate.rollout} | {
-            name: methods[name](batch).rollout for name in ("persistence", "upwind")
+        fields, graph = _trajectories(data), self.net.graph
+        many = self.transfer_batch_to_device(data.batch("test", COMPARED), self.device, 0)
+        forecasts = {"network": self.predict(many)} | {
+            name: method(many) for name, method in self.baselines(data).items()
         }
         return {
-            "waves": plots.waves(wave.x, wave.trajectory()[:, :, 0]),
-            "distances": plots.distances(graph),
-            "adjacency": plots.adjacency(graph),
-            "circle": plots.circle(graph),
-            "nrmse": plots.nrmse_by_lead({name: nrmse(u, truth).mean(0) for name, u in rollouts.items()}),
-            "hovmoeller": plots.hovmoeller(batch, estimate),
-            "rollout": plots.animation(batch, estimate),
+            **plots_scores.of_methods(fields, many, forecasts),
+            **plots.of_rollout(batch, estimate, fields),
+            **plots_scores.of_graph(graph),
         }
 
+    def _leads(self, horizon: int) -> list[int]:
+        return [lead for lead in self.leads or range(1, horizon + 1) if lead <= horizon]
 
-def _wave(data: DataModule[Batch]) -> SingleWave:
-    if not isinstance(data, SingleWave):
+
+def _skill(error: float, reference: float) -> float:
+    return 1 - error / reference if reference > 0 else math.nan
+
+
+def _seconds(method: Callable[[Batch], Forecast], batch: Batch) -> float:
+    """The shorter of two calls."""
+    times = []
+    for _ in range(2):
+        started = time.perf_counter()
+        method(batch).rollout.sum().item()  # .item() waits for an accelerator
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def _trajectories(data: DataModule[Batch]) -> Trajectories:
+    if not isinstance(data, Trajectories):
         raise ConfigError(f"data._target_: expected data of the dynamics task, got {type(data).__name__}")
     return data

@@ -17,6 +17,7 @@ from eai.tasks.dynamics.graphs import chord_radius, ring
 from eai.tasks.dynamics.nets import GCN
 
 B, N, SPEED = 3, 13, 0.6
+NOTHING = torch.zeros(B, N, 0)
 BOUND = math.sin(SPEED) ** 2 / 2  # 0.1594
 
 
@@ -32,16 +33,16 @@ def test_graph_at_25_points_is_that_of_the_slides_and_equals_two_hops() -> None:
         joined[tuple(graph.edge_index.numpy())] = 1
         np.testing.assert_array_equal(joined, expected)
         assert graph.edge_index.shape == (2, 125)
-        assert graph.reach == 2
+        assert graph.reach == (2,)
 
 
 def test_reach_counts_cells_round_the_ring() -> None:
     for hops in (1, 3, 6):
         graph = ring(N, hops)
-        assert graph.reach == hops
+        assert graph.reach == (hops,)
         assert graph.edge_index.shape[1] == N * (2 * hops + 1)
-    assert chord_radius(N, 0.01).reach == 0
-    assert GCN(ring(N, 3), layers=2).reach == 6
+    assert chord_radius(N, 0.01).reach == (0,)
+    assert GCN(ring(N, 3), layers=2).reach == (6,)
 
 
 def test_signal_does_not_arrive_from_beyond_the_reach(generator: torch.Generator) -> None:
@@ -49,8 +50,8 @@ def test_signal_does_not_arrive_from_beyond_the_reach(generator: torch.Generator
     u = torch.randn(B, N, 1, generator=generator)
     other = u.clone()
     other[:, 6] += 1
-    changed = (net(u) != net(other)).any(0)[:, 0]
-    assert changed.tolist() == [abs(i - 6) <= net.reach for i in range(N)]
+    changed = (net(u, NOTHING) != net(other, NOTHING)).any(0)[:, 0]
+    assert changed.tolist() == [abs(i - 6) <= net.reach[0] for i in range(N)]
 
 
 def test_net_of_the_slides_has_4771_parameters() -> None:
@@ -70,16 +71,16 @@ def test_shared_graph_gives_the_same_as_a_block_diagonal_batch(position: bool, g
         reference = GCNConv(ours.in_channels, ours.out_channels)  # normalises for itself, adds missing self-loops
         reference.load_state_dict(ours.state_dict())
         h = leaky_relu(reference(h, batch.edge_index))
-    torch.testing.assert_close(net(u), net.head(h).view(B, N, 1), rtol=0, atol=1e-6)
+    torch.testing.assert_close(net(u, NOTHING), net.head(h).view(B, N, 1), rtol=0, atol=1e-6)
 
 
 def test_net_without_positions_commutes_with_reflection_and_rotation_of_the_ring(generator: torch.Generator) -> None:
     u = torch.randn(B, N, 1, generator=generator)
     torch.manual_seed(0)
     blind, located = (GCN(ring(N, 2), width=20, layers=2, position=position) for position in (False, True))
-    torch.testing.assert_close(blind(u.flip(1)), blind(u).flip(1), rtol=0, atol=1e-6)
-    torch.testing.assert_close(blind(u.roll(5, 1)), blind(u).roll(5, 1), rtol=0, atol=1e-6)
-    assert (located(u.flip(1)) - located(u).flip(1)).abs().max() > 1e-3
+    torch.testing.assert_close(blind(u.flip(1), NOTHING), blind(u, NOTHING).flip(1), rtol=0, atol=1e-6)
+    torch.testing.assert_close(blind(u.roll(5, 1), NOTHING), blind(u, NOTHING).roll(5, 1), rtol=0, atol=1e-6)
+    assert (located(u.flip(1), NOTHING) - located(u, NOTHING).flip(1)).abs().max() > 1e-3
 
 
 def mirrored_pairs(count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -137,7 +138,7 @@ def test_training_does_not_bring_a_net_without_positions_below_the_bound(generat
         losses = []
         for _ in range(400):
             optimizer.zero_grad()
-            loss = (net(u) - target).square().mean()
+            loss = (net(u, u[:, :, :0]) - target).square().mean()
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
@@ -150,7 +151,7 @@ def test_training_does_not_bring_a_net_without_positions_below_the_bound(generat
     ("make", "message"),
     [
         (lambda: ring(2, 1), "nx: expected at least 3, got 2"),
-        (lambda: ring(N, 7), "hops: expected 1 ≤ hops ≤ nx/2 = 6, got 7"),
+        (lambda: ring(N, 7), r"hops: expected 1 ≤ hops < nx/2 = 6\.5, got 7"),
         (lambda: chord_radius(2, 0.5), "nx: expected at least 3, got 2"),
         (lambda: chord_radius(N, 0.0), "radius: expected above 0, got 0.0"),
         (lambda: GCN(ring(N, 2), width=0), "width: expected at least 1, got 0"),

@@ -1,0 +1,249 @@
+"""Random fields that are carried along: at constant speed, at a speed that varies in space, and in two dimensions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from eai.core.errors import require
+from eai.tasks.dynamics.data import RandomFields, cells_per_step
+from eai.tasks.dynamics.schemes import (
+    advection_schemes,
+    departure,
+    lagrange,
+    lax_wendroff,
+    translate,
+    trigonometric,
+    upwind,
+    with_substeps,
+)
+
+# The reference at variable speed: eight-point interpolation between eight times as many points, and Newton's method,
+# which doubles the digits in each iteration.
+FINER, POINTS, ITERATIONS = 8, 8, 6
+
+
+def band_limited(count: int, nx: int, modes: int, generator: torch.Generator) -> Float[Tensor, "b n"]:
+    """Σ_k (a_k cos kx + b_k sin kx)/√modes for k = 1 … modes, a and b ~ N(0, 1): zero mean, unit variance; float64."""
+    spectrum = torch.zeros(count, nx // 2 + 1, dtype=torch.complex128, device=generator.device)
+    parts = torch.randn(2, count, modes, dtype=torch.float64, generator=generator, device=generator.device)
+    spectrum[:, 1 : modes + 1] = torch.complex(parts[0], parts[1]) / (2 * math.sqrt(modes))
+    return torch.fft.irfft(spectrum, n=nx, dim=1, norm="forward")
+
+
+def check_modes(modes: int, nx: int) -> None:
+    require(
+        modes >= 1 and 2 * modes < nx, "modes", f"1 ≤ modes < nx/2 = {nx / 2:g}, or the grid cannot hold them", modes
+    )
+
+
+class Fourier(RandomFields):
+    """Random band-limited fields on a ring, carried along at a constant speed: u_t + c u_x = 0, solved exactly.
+
+    Args:
+        nx: grid points, at least 3.
+        modes: wavenumbers of the fields, below nx/2, all with the same variance; the mean is zero.
+        speed: phase advance of wavenumber 1 in radians per step; positive to the right.
+        length: of the ring, in length units; only labels the figures.
+        peak: whether to scale every initial field to a largest absolute value of 1; else its expected variance is 1.
+        n_train, n_val, n_test, nt, nt_test, batch_size, seed, fresh, device: see :class:`RandomFields`.
+    """
+
+    def __init__(
+        self,
+        nx: int = 25,
+        modes: int = 5,
+        speed: float = 0.6,
+        length: float = 10.0,
+        peak: bool = False,
+        n_train: int = 512,
+        n_val: int = 64,
+        n_test: int = 128,
+        nt: int = 5,
+        nt_test: int = 21,
+        batch_size: int = 16,
+        seed: int = 0,
+        fresh: bool = False,
+        device: Literal["cpu", "cuda"] = "cpu",
+    ) -> None:
+        super().__init__(n_train, n_val, n_test, nt, nt_test, batch_size, seed, fresh, device)
+        require(nx >= 3, "nx", "at least 3", nx)
+        check_modes(modes, nx)
+        require(speed != 0, "speed", "not 0", speed)
+        require(length > 0, "length", "above 0", length)
+        self.shape, self.modes, self.length, self.peak = (nx,), modes, length, peak
+        self.cells = (cells_per_step(speed, nx),)
+        self.courant = (abs(self.cells[0]),)
+
+    def initial(self, count: int, generator: torch.Generator) -> tuple[Float[Tensor, "b n 1"], Float[Tensor, "b n 0"]]:
+        u = band_limited(count, self.shape[0], self.modes, generator)
+        if self.peak:
+            u = u / u.abs().amax(1, keepdim=True)
+        return u[:, :, None], u.new_zeros(*u.shape, 0)
+
+    def solve(self, u0: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"], steps: int) -> Float[Tensor, "b l n c"]:
+        return translate(u0, self.shape, self.cells, steps)
+
+    def schemes(self) -> Mapping[str, Callable[[Tensor, Tensor], Tensor]]:
+        return advection_schemes(self.shape, self.cells)
+
+
+class VariableSpeed(RandomFields):
+    """Random fields carried along a ring at a speed that varies in space: u_t + c(x) u_x = 0, c new in each trajectory.
+
+    c(x) = mean speed · (1 + variation · g(x)/max|g|) with g a random field of ``speed_modes`` wavenumbers. ``static`` is
+    c in cells per step. With the travel time τ(x) = ∫ dx/c the solution is u(x, t) = u(X, 0) with τ(X) = τ(x) − t. τ is
+    integrated spectrally and inverted by Newton's method, u read from its trigonometric interpolant; the error is
+    below 1e-8 with the defaults.
+
+    Args:
+        nx: grid points, at least 3.
+        modes: wavenumbers of the initial fields, below nx/2.
+        speed: the mean speed, as the phase advance of wavenumber 1 in radians per step; positive to the right.
+        variation: 0 ≤ variation < 1.
+        speed_modes: wavenumbers of c, below nx/2.
+        length: of the ring, in length units; only labels the figures.
+        n_train, n_val, n_test, nt, nt_test, batch_size, seed, fresh, device: see :class:`RandomFields`.
+    """
+
+    def __init__(
+        self,
+        nx: int = 32,
+        modes: int = 5,
+        speed: float = 0.4,
+        variation: float = 0.4,
+        speed_modes: int = 2,
+        length: float = 10.0,
+        n_train: int = 512,
+        n_val: int = 64,
+        n_test: int = 128,
+        nt: int = 5,
+        nt_test: int = 21,
+        batch_size: int = 16,
+        seed: int = 0,
+        fresh: bool = False,
+        device: Literal["cpu", "cuda"] = "cpu",
+    ) -> None:
+        super().__init__(n_train, n_val, n_test, nt, nt_test, batch_size, seed, fresh, device)
+        require(nx >= 3, "nx", "at least 3", nx)
+        check_modes(modes, nx)
+        require(
+            speed_modes >= 1 and 2 * speed_modes < nx,
+            "speed_modes",
+            f"1 ≤ speed_modes < nx/2 = {nx / 2:g}",
+            speed_modes,
+        )
+        require(speed != 0, "speed", "not 0", speed)
+        require(0 <= variation < 1, "variation", "0 ≤ variation < 1, so that the air moves everywhere", variation)
+        require(length > 0, "length", "above 0", length)
+        self.shape, self.modes, self.length = (nx,), modes, length
+        self.mean_cells, self.variation, self.speed_modes = cells_per_step(speed, nx), variation, speed_modes
+        self.courant = (abs(self.mean_cells) * (1 + variation),)
+
+    def initial(self, count: int, generator: torch.Generator) -> tuple[Float[Tensor, "b n 1"], Float[Tensor, "b n 1"]]:
+        nx = self.shape[0]
+        u, g = (band_limited(count, nx, modes, generator) for modes in (self.modes, self.speed_modes))
+        c = self.mean_cells * (1 + self.variation * g / g.abs().amax(1, keepdim=True))
+        return u[:, :, None], c[:, :, None]
+
+    def solve(self, u0: Float[Tensor, "b n 1"], static: Float[Tensor, "b n 1"], steps: int) -> Float[Tensor, "b l n 1"]:
+        fine_u, fine_c = (trigonometric(field[:, :, 0].double(), FINER) for field in (u0, static))
+        travel = _TravelTime(fine_c)
+        position = torch.arange(u0.shape[1], dtype=torch.float64, device=u0.device).expand(len(u0), -1)
+        start, states = travel(position), []
+        for step in range(1, steps + 1):
+            for _ in range(ITERATIONS):
+                late = travel(position) - (start - step)
+                position = position - late * lagrange(fine_c, position * FINER, POINTS)
+            states.append(lagrange(fine_u, position * FINER, POINTS))
+        return torch.stack(states, dim=1)[..., None].to(u0.dtype)
+
+    def schemes(self) -> Mapping[str, Callable[[Tensor, Tensor], Tensor]]:
+        def semi_lagrangian(u: Tensor, static: Tensor, points: int) -> Tensor:
+            return lagrange(u[:, :, 0], departure(static[:, :, 0], 4, 4), points)[:, :, None]
+
+        return {
+            "upwind": lambda u, static: with_substeps(upwind, u[:, :, 0], static[:, :, 0])[:, :, None],
+            "lax_wendroff": lambda u, static: with_substeps(lax_wendroff, u[:, :, 0], static[:, :, 0])[:, :, None],
+            "semi_lagrangian_linear": lambda u, static: semi_lagrangian(u, static, 2),
+            "semi_lagrangian_cubic": lambda u, static: semi_lagrangian(u, static, 4),
+        }
+
+
+class _TravelTime:
+    """τ(x) = ∫₀ˣ dx'/c in steps, x in cells, from c at ``FINER`` points per cell: a mean slope and a periodic part."""
+
+    def __init__(self, fine_c: Float[Tensor, "b fine"]) -> None:
+        n = fine_c.shape[1]
+        spectrum = torch.fft.rfft(1 / fine_c, dim=1)
+        self.slope = spectrum[:, :1].real / n
+        wavenumber = 2 * math.pi * FINER / n * torch.arange(n // 2 + 1, dtype=torch.float64, device=fine_c.device)
+        wavenumber[0] = 1
+        periodic = spectrum / (1j * wavenumber)
+        periodic[:, 0] = 0
+        self.periodic = torch.fft.irfft(periodic, n=n, dim=1)
+
+    def __call__(self, position: Float[Tensor, "b m"]) -> Float[Tensor, "b m"]:
+        return self.slope * position + lagrange(self.periodic, position * FINER, POINTS)
+
+
+class Advection2D(RandomFields):
+    """Random band-limited fields on a doubly periodic grid, carried along at a constant velocity, solved exactly.
+
+    Args:
+        ny, nx: rows and columns, at least 3.
+        modes: wavenumbers |k| ≤ modes along each axis, below min(ny, nx)/2, all with the same variance; zero mean.
+        cells_y, cells_x: cells moved per step along each axis, not both 0.
+        length: of the domain along x, in length units; only labels the figures.
+        n_train, n_val, n_test, nt, nt_test, batch_size, seed, fresh, device: see :class:`RandomFields`.
+    """
+
+    def __init__(
+        self,
+        ny: int = 16,
+        nx: int = 20,
+        modes: int = 3,
+        cells_y: float = 0.7,
+        cells_x: float = 1.3,
+        length: float = 10.0,
+        n_train: int = 256,
+        n_val: int = 32,
+        n_test: int = 64,
+        nt: int = 5,
+        nt_test: int = 21,
+        batch_size: int = 8,
+        seed: int = 0,
+        fresh: bool = False,
+        device: Literal["cpu", "cuda"] = "cpu",
+    ) -> None:
+        super().__init__(n_train, n_val, n_test, nt, nt_test, batch_size, seed, fresh, device)
+        require(ny >= 3, "ny", "at least 3", ny)
+        require(nx >= 3, "nx", "at least 3", nx)
+        check_modes(modes, min(ny, nx))
+        require(cells_y != 0 or cells_x != 0, "cells_x", "not 0, or cells_y not 0", cells_x)
+        require(length > 0, "length", "above 0", length)
+        self.shape, self.modes, self.length = (ny, nx), modes, length
+        self.cells = (cells_y, cells_x)
+        self.courant = (abs(cells_y), abs(cells_x))
+
+    def initial(self, count: int, generator: torch.Generator) -> tuple[Float[Tensor, "b n 1"], Float[Tensor, "b n 0"]]:
+        ny, nx = self.shape
+        noise = torch.randn(count, ny, nx, dtype=torch.float64, generator=generator, device=generator.device)
+        spectrum = torch.fft.rfft2(noise)
+        ky, kx = (torch.fft.fftfreq(ny) * ny).round(), (torch.fft.rfftfreq(nx) * nx).round()
+        kept = (ky.abs()[:, None] <= self.modes) & (kx <= self.modes)
+        kept[0, 0] = False
+        number = (2 * self.modes + 1) ** 2 - 1
+        u = torch.fft.irfft2(spectrum * kept.to(spectrum.device), s=(ny, nx)) * math.sqrt(ny * nx / number)
+        return u.flatten(1)[:, :, None], u.new_zeros(count, ny * nx, 0)
+
+    def solve(self, u0: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"], steps: int) -> Float[Tensor, "b l n c"]:
+        return translate(u0, self.shape, self.cells, steps)
+
+    def schemes(self) -> Mapping[str, Callable[[Tensor, Tensor], Tensor]]:
+        return advection_schemes(self.shape, self.cells)

@@ -1,0 +1,141 @@
+"""Figures that compare the network with its baselines, and of the graph itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from eai.core.figures import BLACK, BLUE, GREEN, ORANGE, PREDICTION, PURPLE, SKY, Drawing, new_figure
+from eai.tasks.dynamics.data import Batch, Trajectories
+from eai.tasks.dynamics.forecast import Forecast
+from eai.tasks.dynamics.graphs import Graph
+from eai.tasks.dynamics.scores import nrmse, power_by_wavenumber
+
+DRAWN = 200  # nodes up to which a graph is drawn
+FLOOR = 1e-8  # of the nRMSE axis: below it is rounding
+# One look per kind of method, the same in all figures.
+STYLES: dict[str, dict[str, Any]] = {
+    "network": {"color": PREDICTION, "lw": 2.4, "marker": "o", "ms": 3.5, "zorder": 3},
+    "persistence": {"color": "#777777", "ls": ":"},
+    "climatology": {"color": "#777777", "ls": "--"},
+    "upwind": {"color": BLUE},
+    "lax_wendroff": {"color": BLUE, "ls": "--"},
+    "semi_lagrangian_linear": {"color": GREEN},
+    "semi_lagrangian_cubic": {"color": GREEN, "ls": "--"},
+    "reference": {"color": BLACK},
+}
+STENCILS: tuple[dict[str, Any], ...] = ({"color": ORANGE}, {"color": PURPLE})
+
+
+def of_methods(data: Trajectories, batch: Batch, forecasts: Mapping[str, Forecast]) -> Mapping[str, Drawing]:
+    """Error against lead time, and spectra, of the network and every baseline."""
+    truth = batch.u[:, 1:]
+    curves = {name: nrmse(forecast.rollout, truth).mean(0) for name, forecast in forecasts.items()}
+    last = {name: forecast.rollout[:, -1] for name, forecast in forecasts.items()}
+    spectra = {name: power_by_wavenumber(u, data.shape).mean(0) for name, u in {"truth": truth[:, -1], **last}.items()}
+    return {"nrmse": nrmse_by_lead(curves), "spectra": spectrum(spectra, truth.shape[1])}
+
+
+def nrmse_by_lead(curves: Mapping[str, Float[Tensor, " l"]]) -> Figure:
+    """nRMSE of free rollouts against lead time, on a fixed log axis."""
+    figure = new_figure(8.5, 5)
+    axes = figure.subplots()
+    for name, style in _styles(curves).items():
+        values = curves[name].cpu().clamp(min=FLOOR).numpy()
+        # The scale is fixed: a rollout that leaves it is told by its last value.
+        label = f"{name}: {curves[name][-1].item():.2g}"
+        axes.plot(np.arange(1, len(values) + 1), values, label=label, **style)
+    axes.axhline(1, color=BLACK, lw=0.8)
+    axes.set(title="Free rollout: lower is better; above the black line no skill is left", xlabel="lead time (steps)")
+    axes.set(ylabel="nRMSE (1), mean over test trajectories", ylim=(FLOOR / 2, 10), yscale="log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right center", fontsize="small", title="at the last lead")
+    return figure
+
+
+def spectrum(power: Mapping[str, Float[Tensor, " k"]], lead: int) -> Figure:
+    """Variance by wavenumber after ``lead`` steps: truth in black, the network in red, the baselines behind them."""
+    figure = new_figure(8.5, 5)
+    axes = figure.subplots()
+    scale = max(float(power["truth"].max()), 1e-30)
+    shown = min(len(power["truth"]), 64)
+    for name, style in _styles({name: p for name, p in power.items() if name != "truth"}).items():
+        values = (power[name].double().nan_to_num(0, 0, 0).cpu() / scale)[:shown].clamp(1e-16, 1e6)
+        axes.plot(np.arange(shown), values.numpy(), label=name, **style)
+    truth = (power["truth"].double().cpu() / scale)[:shown].clamp(min=1e-16)
+    axes.plot(np.arange(shown), truth.numpy(), color=BLACK, lw=5, alpha=0.25, label="truth", zorder=1)
+    axes.set(title=f"Spectrum after {lead} steps: below the grey line a method damps, above it makes noise")
+    axes.set(xlabel="wavenumber k", ylabel="variance / largest of the truth (1)", yscale="log", ylim=(1e-14, 1e2))
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right center", fontsize="small")
+    return figure
+
+
+def of_graph(graph: Graph) -> Mapping[str, Drawing]:
+    """The edges, if there are few enough to see."""
+    drawings: dict[str, Drawing] = {"offsets": offsets(graph)}
+    if graph.nodes <= DRAWN:
+        drawings["adjacency"] = adjacency(graph)
+        if len(graph.shape) == 1:
+            drawings["circle"] = circle(graph)
+    return drawings
+
+
+def offsets(graph: Graph) -> Figure:
+    """Which neighbours a node hears in one layer of messages."""
+    figure = new_figure(6, 2.6 if len(graph.shape) == 1 else 5)
+    axes = figure.subplots()
+    steps = graph.edge_attr[:, : len(graph.shape)].numpy()
+    across, up = steps[:, -1], steps[:, 0] if len(graph.shape) == 2 else np.zeros(len(steps))
+    axes.scatter(across, up, color=SKY, s=60, zorder=2)
+    axes.scatter([0], [0], color=BLACK, s=60, zorder=3)
+    axes.set(title=f"One layer: the black node hears {graph.degree} nodes, itself included", xlabel="cells along x")
+    if len(graph.shape) == 2:
+        axes.set(ylabel="cells along y", aspect="equal")
+    else:
+        axes.set_yticks([])
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def adjacency(graph: Graph) -> Figure:
+    """The adjacency matrix, self-loops included."""
+    joined = np.zeros((graph.nodes,) * 2)
+    joined[tuple(graph.edge_index.numpy())] = 1
+    figure = new_figure(5.2, 4.8)
+    axes = figure.subplots()
+    axes.imshow(joined, cmap="Greys", vmin=0, vmax=1)
+    axes.set(title=f"Adjacency: {int(joined.sum())} edges, {graph.degree} from every node")
+    axes.set(xlabel="node j", ylabel="node i")
+    return figure
+
+
+def circle(graph: Graph) -> Figure:
+    """The nodes on the unit circle with the edges between them."""
+    angle = 2 * torch.pi / graph.nodes * torch.arange(graph.nodes, dtype=torch.float64)
+    points = torch.stack([angle.sin(), angle.cos()], dim=1).numpy()
+    figure = new_figure(5.6, 5.6)
+    axes = figure.subplots()
+    axes.add_collection(LineCollection(points[graph.edge_index.T.numpy()], colors=SKY, lw=1, zorder=1))
+    axes.plot(points[:, 0], points[:, 1], "o", color=BLACK, ms=6, zorder=2)
+    for i, point in enumerate(points):
+        if i % max(1, len(points) // 25) == 0:
+            axes.annotate(str(i), 1.1 * point, ha="center", va="center", fontsize="small")
+    axes.set(title="Nodes and edges: messages travel along the blue lines", aspect="equal")
+    axes.set(xlabel="sin of the angle (1)", ylabel="cos of the angle (1)", xlim=(-1.25, 1.25), ylim=(-1.25, 1.25))
+    return figure
+
+
+def _styles(methods: Mapping[str, object]) -> dict[str, dict[str, Any]]:
+    """A style for each method, the fitted stencils in the order of their size."""
+    stencils = iter(STENCILS)
+    return {name: {"lw": 1.3, **(STYLES.get(name) or next(stencils))} for name in methods}

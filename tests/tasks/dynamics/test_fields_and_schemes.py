@@ -1,0 +1,301 @@
+"""Random fields and their reference solutions, and the order and conservation of the classical schemes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from eai.tasks.dynamics import advection
+from eai.tasks.dynamics.advection import Advection2D, Fourier, VariableSpeed, band_limited
+from eai.tasks.dynamics.baselines import fitted_stencil
+from eai.tasks.dynamics.burgers import Burgers, diffuse, engquist_osher, resolved_burgers, richtmyer, semi_lagrangian
+from eai.tasks.dynamics.data import RandomFields, nothing_static
+from eai.tasks.dynamics.schemes import (
+    advection_schemes,
+    departure,
+    lagrange,
+    lax_wendroff,
+    translate,
+    trigonometric,
+    upwind,
+    with_substeps,
+)
+
+B, N = 3, 13
+SMALL = {"n_train": 5, "n_val": 3, "n_test": 4, "nt": 3, "nt_test": 6, "batch_size": 2}
+SCHEMES = ("upwind", "lax_wendroff", "semi_lagrangian_linear", "semi_lagrangian_cubic")
+
+
+@pytest.fixture
+def field(generator: torch.Generator) -> torch.Tensor:
+    return torch.randn(B, N, 2, generator=generator, dtype=torch.float64)
+
+
+def orders(errors: list[float]) -> np.ndarray:
+    return np.log2(np.array(errors[:-1]) / np.array(errors[1:]))
+
+
+# Initial fields and exact solutions.
+
+
+def test_fields_have_unit_variance_zero_mean_and_no_wavenumber_above_the_modes(generator: torch.Generator) -> None:
+    u = band_limited(4000, N, 4, generator)
+    assert u.var().item() == pytest.approx(1, abs=0.03)  # 4,000 fields of 8 numbers: 0.8 % is one standard error
+    power = torch.fft.rfft(u, dim=1).abs().square().mean(0)
+    assert power[0] < 1e-20
+    assert (power[5:] < 1e-20).all()
+    assert power[1:5].std() / power[1:5].mean() < 0.1
+
+
+def test_trajectories_are_split_by_seed_and_the_test_horizon_is_longer() -> None:
+    data = Fourier(nx=N, **SMALL)
+    train, val, test = (data.batch(split).u for split in ("train", "val", "test"))
+    assert (train.shape, val.shape, test.shape) == ((5, 3, N, 1), (3, 6, N, 1), (4, 6, N, 1))
+    assert torch.equal(train, Fourier(nx=N, **SMALL).batch("train").u)
+    first = torch.cat([train[:, 0], val[:, 0], test[:, 0]]).flatten(1)
+    assert torch.cdist(first, first).fill_diagonal_(9).min() > 0.1
+
+
+def test_peak_scales_every_initial_field_to_a_largest_value_of_one() -> None:
+    u = Fourier(nx=N, peak=True, **SMALL).batch("train").u
+    torch.testing.assert_close(u[:, 0].abs().amax((1, 2)), torch.ones(5))
+
+
+def test_fourier_moves_every_mode_by_its_wavenumber_times_the_speed() -> None:
+    data = Fourier(nx=N, speed=0.6, **SMALL)
+    u = data.batch("test").u.double()
+    before, after = (torch.fft.rfft(u[:, t, :, 0], dim=1)[:, 1:6] for t in (0, 5))
+    k = torch.arange(1, 6)
+    torch.testing.assert_close(after, before * torch.exp(-1j * k * 0.6 * 5), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(N,), (12,), (5, 8)])
+def test_translation_by_whole_cells_rolls_any_field(shape: tuple[int, ...], generator: torch.Generator) -> None:
+    u = torch.randn(B, math.prod(shape), 2, generator=generator, dtype=torch.float64)
+    cells = (2.0, -3.0)[-len(shape) :]
+    moved = translate(u, shape, cells, 2)[:, 1].unflatten(1, shape)
+    expected = u.unflatten(1, shape).roll([int(2 * c) for c in cells], dims=list(range(1, 1 + len(shape))))
+    torch.testing.assert_close(moved, expected, rtol=0, atol=1e-12)
+
+
+def test_two_dimensional_fields_move_like_the_formula_of_a_plane_wave() -> None:
+    y, x = torch.meshgrid(torch.arange(7.0), torch.arange(9.0), indexing="ij")
+    wave = lambda t: torch.sin(2 * math.pi * (2 * (y - 0.7 * t) / 7 - (x - 1.3 * t) / 9)).flatten()[None, :, None]  # noqa: E731
+    data = Advection2D(ny=7, nx=9, modes=2, **SMALL)
+    got = data.solve(wave(0), torch.zeros(1, 63, 0), 3)
+    for t in (1, 2, 3):
+        torch.testing.assert_close(got[:, t - 1], wave(t), rtol=0, atol=1e-5)
+    u = data.batch("train").u[:, 0, :, 0].unflatten(1, (7, 9))
+    power = torch.fft.fft2(u).abs().square().mean(0)
+    assert power[0, 0] < 1e-8
+    assert power[3].max() < 1e-8
+    assert power[2, 2] > 0.1
+
+
+def test_variable_speed_equals_the_solution_along_the_travel_time() -> None:
+    # c(x) = 1/(a + b cos x) has the travel time τ(x) = a x + b sin x: u is constant along τ(x) − t.
+    nx, a, b, t = 48, 2.0, 0.6, 3
+    x = 2 * math.pi / nx * torch.arange(nx, dtype=torch.float64)
+    cells = nx / (2 * math.pi) / (a + b * torch.cos(x))
+    start = x - 0.5 * t
+    for _ in range(60):  # Newton: τ(X) = τ(x) − t
+        start = start - (a * start + b * torch.sin(start) - (a * x + b * torch.sin(x) - t)) / (a + b * torch.cos(start))
+    u = lambda z: torch.sin(z) + 0.3 * torch.cos(2 * z)  # noqa: E731
+    got = VariableSpeed(nx=nx, modes=2, **SMALL).solve(u(x)[None, :, None], cells[None, :, None], t)
+    torch.testing.assert_close(got[0, -1, :, 0], u(start), rtol=0, atol=1e-8)
+
+
+def test_variable_speed_is_known_to_the_net_and_stays_within_its_range() -> None:
+    data = VariableSpeed(nx=N, modes=3, speed=0.6, variation=0.4, **SMALL)
+    static, mean = data.batch("train").static, 0.6 * N / (2 * math.pi)
+    assert static.shape == (5, N, 1)
+    assert static.min() >= 0.6 * mean - 1e-5
+    assert static.max() <= 1.4 * mean + 1e-5
+    assert (static.flatten(1).amax(1) - static.flatten(1).amin(1) > 0.4 * mean).all()
+    assert data.courant[0] == pytest.approx(1.4 * mean)
+
+
+def test_burgers_reference_is_resolved_in_space_and_time(generator: torch.Generator, monkeypatch: Any) -> None:
+    u0 = band_limited(B, 32, 3, generator)
+    u0 = u0 / u0.abs().amax(1, keepdim=True)
+    states = resolved_burgers(u0, 1.0, 0.15, 8)
+    monkeypatch.setattr("eai.tasks.dynamics.burgers.FINER", 32)  # twice the points and twice the sub-steps
+    assert (resolved_burgers(u0, 1.0, 0.15, 8) - states).abs().max() < 1e-6
+    assert states.abs().max() <= 1 + 1e-9
+
+
+def test_burgers_reference_satisfies_cole_and_hopf() -> None:
+    # u = −2ν φ_x/φ with φ_t = ν φ_xx: φ = 2 + e^{−νκ²t} cos κx gives u = 2νκ E sin κx/(2 + E cos κx).
+    nx, diffusion, steps = 32, 0.5, 5
+    kappa, x = 2 * math.pi / nx, torch.arange(nx, dtype=torch.float64)
+
+    def exact(t: float) -> torch.Tensor:
+        decay = math.exp(-diffusion * kappa**2 * t)
+        return 2 * diffusion * kappa * decay * torch.sin(kappa * x) / (2 + decay * torch.cos(kappa * x))
+
+    got = resolved_burgers(exact(0)[None], 1.0, diffusion, steps)[0, -1]
+    torch.testing.assert_close(got, exact(steps), rtol=0, atol=1e-7)
+
+
+# Classical schemes.
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_schemes_by_whole_cells_are_exact(name: str, field: torch.Tensor) -> None:
+    for cells in (3.0, -2.0):
+        got = advection_schemes((N,), (cells,))[name](field, field[:, :, :0])
+        torch.testing.assert_close(got, field.roll(int(cells), dims=1), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [("upwind", 1), ("lax_wendroff", 2), ("semi_lagrangian_linear", 1), ("semi_lagrangian_cubic", 3)],
+)
+@pytest.mark.parametrize("direction", [1, -1])
+def test_schemes_converge_at_their_order_under_refinement(name: str, order: int, direction: int) -> None:
+    # Space and time are refined together: the Courant number 2.4 stays, and so does the final time.
+    errors = []
+    for nx in (64, 128, 256):
+        cells = 2.4 * direction
+        u = torch.sin(2 * math.pi / nx * torch.arange(nx, dtype=torch.float64))[None, :, None]
+        steps = nx // 16
+        truth = translate(u, (nx,), (cells,), steps)[:, -1]
+        for _ in range(steps):
+            u = advection_schemes((nx,), (cells,))[name](u, u[:, :, :0])
+        errors.append((u - truth).abs().max().item())
+    np.testing.assert_allclose(orders(errors), order, atol=0.12)
+
+
+@pytest.mark.parametrize(
+    ("step", "order"),
+    [
+        (lambda u, c: with_substeps(upwind, u, c), 1),
+        (lambda u, c: with_substeps(lax_wendroff, u, c), 2),
+        (lambda u, c: lagrange(u, departure(c, 4, 4), 4), 3),
+    ],
+    ids=["upwind", "lax_wendroff", "semi_lagrangian_cubic"],
+)
+def test_schemes_converge_at_their_order_where_the_speed_varies(step: Callable, order: int) -> None:
+    errors = []
+    for nx in (64, 128, 256):
+        x = 2 * math.pi / nx * torch.arange(nx, dtype=torch.float64)
+        u, speed = torch.sin(x)[None], (1.3 + 0.5 * torch.cos(x))[None]
+        steps = nx // 16
+        data = VariableSpeed(nx=nx, modes=2, **SMALL)
+        truth = data.solve(u[..., None], speed[..., None], steps)[:, -1, :, 0]
+        for _ in range(steps):
+            u = step(u, speed)
+        errors.append((u - truth).abs().max().item())
+    np.testing.assert_allclose(orders(errors), order, atol=0.25)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "order"),
+    [
+        (engquist_osher, 1),
+        (richtmyer, 2),
+        (lambda u, cells, nu: semi_lagrangian(u, cells, nu, 4), 2),
+    ],
+    ids=["upwind", "lax_wendroff", "semi_lagrangian_cubic"],
+)
+def test_burgers_schemes_converge_to_the_reference(scheme: Callable, order: float) -> None:
+    errors = []
+    for nx in (32, 64, 128):
+        u = 0.5 * torch.sin(2 * math.pi / nx * torch.arange(nx, dtype=torch.float64))[None]
+        steps, diffusion = nx // 8, 0.02 * nx  # the same viscosity and final time in units of the domain
+        truth = resolved_burgers(u, 1.0, diffusion, steps)[:, -1]
+        for _ in range(steps):
+            u = scheme(u, 1.0, diffusion)
+        errors.append((u - truth).abs().max().item())
+    assert orders(errors)[-1] > order - 0.35, errors  # the coarsest pair is not yet in the asymptotic range
+
+
+@pytest.mark.parametrize("name", ["upwind", "lax_wendroff", "semi_lagrangian_linear", "semi_lagrangian_cubic"])
+def test_schemes_at_constant_speed_conserve_mass(name: str, field: torch.Tensor) -> None:
+    for cells in (0.3, 2.387, -4.9):
+        after = advection_schemes((N,), (cells,))[name](field, field[:, :, :0])
+        torch.testing.assert_close(after.sum(1), field.sum(1))
+        if name in ("upwind", "semi_lagrangian_linear"):
+            assert (after.amax(1) <= field.amax(1) + 1e-12).all()
+            assert (after.amin(1) >= field.amin(1) - 1e-12).all()
+
+
+@pytest.mark.parametrize("scheme", [engquist_osher, richtmyer, lambda u, cells, nu: diffuse(u, nu)])
+def test_burgers_schemes_in_flux_form_conserve_mass(scheme: Callable, field: torch.Tensor) -> None:
+    u = field[:, :, 0] / field.abs().max()
+    after = u
+    for _ in range(5):
+        after = scheme(after, 1.3, 0.2)
+    torch.testing.assert_close(after.sum(1), u.sum(1))
+
+
+def test_two_dimensional_schemes_act_along_each_axis(generator: torch.Generator) -> None:
+    u = torch.randn(B, 35, 1, generator=generator, dtype=torch.float64)
+    along_x = advection_schemes((5, 7), (0.0, 0.4))["upwind"](u, u[:, :, :0]).view(B * 5, 7, 1)
+    expected = advection_schemes((7,), (0.4,))["upwind"](u.view(B * 5, 7, 1), u.view(B * 5, 7, 1)[:, :, :0])
+    torch.testing.assert_close(along_x, expected)
+
+
+def test_lagrange_interpolation_is_exact_for_polynomials_below_the_number_of_points() -> None:
+    u = torch.arange(20, dtype=torch.float64)[None] ** 3
+    position = torch.tensor([[7.25, 9.5, 11.9]], dtype=torch.float64)
+    torch.testing.assert_close(lagrange(u, position, 4), position**3)
+    assert (lagrange(u, position, 2) - position**3).abs().min() > 0.1
+
+
+@pytest.mark.parametrize("n", [12, 13])
+def test_trigonometric_interpolant_passes_through_the_points_and_is_exact_for_low_modes(n: int) -> None:
+    x, fine = (torch.arange(m, dtype=torch.float64) * 2 * math.pi / m for m in (n, 4 * n))
+    u = torch.sin(3 * x) + torch.cos(n // 2 * x)
+    got = trigonometric(u[None], 4)[0]
+    torch.testing.assert_close(got[::4], u, rtol=0, atol=1e-12)
+    torch.testing.assert_close(got, torch.sin(3 * fine) + torch.cos(n // 2 * fine), rtol=0, atol=1e-12)
+
+
+def test_fitted_stencil_finds_a_shift_that_it_can_reach(generator: torch.Generator) -> None:
+    u0 = torch.randn(40, N, 1, generator=generator)
+    batch = nothing_static(torch.stack([u0, 0.8 * u0.roll(2, 1) + 0.2 * u0.roll(-1, 1)], dim=1))
+    u = torch.randn(B, N, 1, generator=generator)
+    step = fitted_stencil(batch, (N,), 2)
+    torch.testing.assert_close(step(u, u[:, :, :0]), 0.8 * u.roll(2, 1) + 0.2 * u.roll(-1, 1), rtol=0, atol=1e-5)
+    short = fitted_stencil(batch, (N,), 1)(u, u[:, :, :0])
+    assert (short - batch.u[:B, 1]).abs().max() > 0.3
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "value"),
+    [
+        (Fourier, "nx", 2),
+        (Fourier, "modes", 13),
+        (Fourier, "speed", 0.0),
+        (Fourier, "nt", 1),
+        (Fourier, "nt_test", 1),
+        (Fourier, "n_val", 0),
+        (VariableSpeed, "variation", 1.0),
+        (VariableSpeed, "speed_modes", 0),
+        (Burgers, "cells", 0.0),
+        (Burgers, "diffusion", -0.1),
+        (Advection2D, "ny", 2),
+        (Advection2D, "modes", 8),
+        (Advection2D, "length", 0.0),
+    ],
+)
+def test_argument_out_of_range_is_refused_by_its_name_and_value(
+    make: type[RandomFields], name: str, value: Any
+) -> None:
+    with pytest.raises(ValueError, match=rf"^{name}: expected .*, got {value}"):
+        make(**{name: value})
+
+
+def test_reference_at_variable_speed_is_resolved(generator: torch.Generator, monkeypatch: Any) -> None:
+    u, c = band_limited(B, 32, 5, generator), 2 + 0.8 * band_limited(B, 32, 2, generator).tanh()
+    data = VariableSpeed(nx=32, **SMALL)
+    states = data.solve(u[..., None], c[..., None], 5)
+    monkeypatch.setattr(advection, "ITERATIONS", 12)
+    monkeypatch.setattr(advection, "FINER", 16)
+    assert (data.solve(u[..., None], c[..., None], 5) - states).abs().max() < 1e-8
