@@ -26,6 +26,7 @@ test-slow: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.assimilation_inference
+	$(BIN)/python -m benchmarks.dynamics_scaling
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -96,7 +96,7 @@ class Fourier(RandomFields):
 class VariableSpeed(RandomFields):
     """Random fields carried along a ring at a speed that varies in space: u_t + c(x) u_x = 0, c new in each trajectory.
 
-    c(x) = mean speed · (1 + variation · g(x)/max|g|) with g a random field of ``speed_modes`` wavenumbers. ``static`` is
+    c(x) = mean speed · (1 + variation · g(x)/max|g|), g a random field of ``speed_modes`` wavenumbers. ``static`` is
     c in cells per step. With the travel time τ(x) = ∫ dx/c the solution is u(x, t) = u(X, 0) with τ(X) = τ(x) − t. τ is
     integrated spectrally and inverted by Newton's method, u read from its trigonometric interpolant; the error is
     below 1e-8 with the defaults.

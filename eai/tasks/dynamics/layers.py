@@ -32,7 +32,7 @@ class RegularSum(Aggregation):
 
 
 class StencilConv(MessagePassing):
-    """Linear messages: Σ_j w_ij ⊙ V h_j with a given weight vector w_ij on each edge."""
+    """Linear messages: Σ_j w_ij ⊙ V h_j with weight vectors given for each edge, (b, e, c), or each kind, (k, c)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(aggr=RegularSum(), node_dim=-2)
@@ -42,7 +42,10 @@ class StencilConv(MessagePassing):
         return self.propagate(edge_index, x=self.mix(h), weight=weight)
 
     def message(self, x_j: Tensor, weight: Tensor) -> Tensor:
-        return weight * x_j
+        if weight.dim() == 3:
+            return weight * x_j
+        # The kinds of edges repeat at every node.
+        return (x_j.unflatten(-2, (-1, len(weight))) * weight).flatten(-3, -2)
 
 
 class InteractionLayer(MessagePassing):
@@ -69,7 +72,8 @@ class InteractionLayer(MessagePassing):
 
     def message(self, target_i: Tensor, source_j: Tensor, along: Tensor) -> Tensor:
         # Edges come in the order of (target, kind): the kinds repeat at every node.
-        return silu(target_i + source_j + along.repeat(source_j.shape[-2] // len(along), 1))
+        both = (target_i + source_j).unflatten(-2, (-1, len(along)))
+        return silu(both + along).flatten(-3, -2)
 
 
 def edge_inputs(graph: Graph) -> Float[Tensor, "k f"]:

@@ -135,10 +135,10 @@ class LearnedStencil(GraphNet):
         return self.read(h)
 
     def _edge_weights(self, static: Float[Tensor, "b n s"]) -> tuple[Tensor, ...]:
-        """The weights of each layer: (e, channels), or (b, e, channels) where they depend on static features."""
+        """The weights of each layer: by kind of edge (k, channels), or (b, e, channels) with static features."""
         along = self.along(self.edge_features)
         if not self.static_features:
-            return self.weights(along).repeat(self.graph.nodes, 1).chunk(self.layers, dim=-1)
+            return self.weights(along).chunk(self.layers, dim=-1)
         s = (static - self.static_mean) / self.static_std
         source = self.source(s).index_select(1, self.edge_index[0])
         target = self.target(s).repeat_interleave(self.graph.degree, dim=1)

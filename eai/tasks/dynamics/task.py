@@ -14,9 +14,10 @@ Scores (``val/…`` and ``test/…``; means over all samples of the split; lead 
   of the first step; | |û_p|/|û_t| − 1 | and |arg û_p û_t*| in radians, weighted with the truth's variance.
 * ``mass_drift``: |mean of the last rolled-out state − mean of the truth| / rms(truth).
 
-Baselines: ``persistence``, ``climatology``, the classical schemes ``upwind``, ``lax_wendroff``, ``semi_lagrangian_linear``
-and ``semi_lagrangian_cubic``, stencils ``least_squares_…`` of so many points along each axis, fitted on the training
-data, and ``reference``, the solution of the equation: exact, or numerical and resolved where no formula is known.
+Baselines: ``persistence``, ``climatology``, the classical schemes ``upwind``, ``lax_wendroff``,
+``semi_lagrangian_linear`` and ``semi_lagrangian_cubic``, stencils
+``least_squares_…`` of so many points along each axis, fitted on the training data, and ``reference``, the solution of
+the equation: exact, or numerical and resolved where no formula is known.
 """
 
 from __future__ import annotations

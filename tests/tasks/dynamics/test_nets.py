@@ -72,16 +72,20 @@ def test_nets_commute_with_translations_of_the_grid(graph: Graph, static: int, g
     assert (expected - u).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("layer", ["stencil", "interaction"])
+@pytest.mark.parametrize("layer", ["stencil", "stencil of kinds", "interaction"])
 def test_layers_on_a_shared_graph_equal_those_on_a_block_diagonal_batch(layer: str, generator: torch.Generator) -> None:
     graph, width = ring(N, 2), 5
     h = torch.randn(B, N, width, generator=generator)
     batch = BlockDiagonal.from_data_list([Data(x=x, edge_index=graph.edge_index) for x in h])
     torch.manual_seed(0)
-    if layer == "stencil":
+    if layer != "interaction":
         conv: MessagePassing = StencilConv(width, 4)
-        weight = torch.randn(graph.edge_index.shape[1], 4, generator=generator)
-        shared, block = conv(h, graph.edge_index, weight), conv(batch.x, batch.edge_index, weight.repeat(B, 1))
+        if layer == "stencil":
+            weight = torch.randn(B, graph.edge_index.shape[1], 4, generator=generator)
+            block_weight = weight.flatten(0, 1)[None]
+        else:
+            weight = block_weight = torch.randn(graph.degree, 4, generator=generator)
+        shared, block = conv(h, graph.edge_index, weight), conv(batch.x, batch.edge_index, block_weight)
     else:
         conv = InteractionLayer(width, 2)
         shared = conv(h, graph.edge_index, graph.edge_attr)
