@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -10,33 +12,89 @@ from torch import Tensor
 
 from eai.core.data import DataModule, Split
 from eai.core.errors import require
-from eai.tasks.recovery.corruptions import Corruption
-from eai.tasks.recovery.patterns import CLASSES, draw
+from eai.tasks.recovery.corruptions import Corruption, Images, Levels
+from eai.tasks.recovery.patterns import CLASSES, NOISE, draw
+from eai.tasks.recovery.varied import fields, varied
 
 
 class Batch(NamedTuple):
     """b images of h × w pixels, values in [0, 1].
 
     ``y`` is what the net sees, ``mask`` 1 where a pixel was seen and 0 where it is hidden, ``x`` the clean
-    image and ``label`` its position in :data:`eai.tasks.recovery.patterns.CLASSES`.
+    image, ``label`` its position in the data's ``classes`` and ``level`` the strength of its corruption.
     """
 
     y: Float[Tensor, "b 1 h w"]
     mask: Float[Tensor, "b 1 h w"]
     x: Float[Tensor, "b 1 h w"]
     label: Int[Tensor, " b"]
+    level: Float[Tensor, " b"]
 
 
-class Patterns(DataModule[Batch]):
-    """The ten patterns of slide 2.2, corrupted.
+class ImageData(DataModule[Batch]):
+    """Clean images of any source, corrupted.
+
+    Args:
+        corruption: of the clean images.
+        height, width: in pixels, 8 to 512.
+        test_levels: strengths of the corruption in validation and test, in equal shares; by default they are drawn
+            as in training.
+        batch_size, seed, fresh: see :class:`eai.core.data.DataModule`.
+
+    Attributes:
+        classes: the names of the labels; a single one if there are no classes.
+        noise: the label whose images hold irreducible noise, if there is one.
+    """
+
+    classes: tuple[str, ...] = ("image",)
+    noise: int | None = None
+
+    def __init__(
+        self,
+        corruption: Corruption,
+        height: int,
+        width: int,
+        test_levels: Sequence[float] | None,
+        batch_size: int,
+        seed: int,
+        fresh: bool,
+        device: Literal["cpu", "cuda"] = "cpu",
+    ) -> None:
+        super().__init__(batch_size, seed, fresh, device)
+        require(8 <= height <= 512, "height", "at least 8 and at most 512", height)
+        require(8 <= width <= 512, "width", "at least 8 and at most 512", width)
+        require(test_levels is None or len(test_levels) > 0, "test_levels", "null or at least one level", test_levels)
+        corruption.check_size(height, width)
+        self.corruption, self.height, self.width = corruption, height, width
+        self.test_levels = None if test_levels is None else [float(level) for level in test_levels]
+
+    @abstractmethod
+    def clean(self, split: Split, generator: torch.Generator) -> tuple[Images, Int[Tensor, " b"]]:
+        """Clean images and their labels."""
+
+    def generate(self, split: Split, generator: torch.Generator) -> Batch:
+        x, label = self.clean(split, generator)
+        levels = None if split == "train" or self.test_levels is None else self._shares(len(x), generator.device)
+        y, mask, level = self.corruption(x, generator, levels)
+        return Batch(y, mask, x, label, level)
+
+    def _shares(self, count: int, device: torch.device) -> Levels:
+        # Neighbours differ in level, and each class meets each level.
+        index = torch.arange(count, device=device)
+        levels = torch.tensor(self.test_levels, device=device)
+        return levels[(index + index // len(self.classes)) % len(levels)]
+
+
+class Patterns(ImageData):
+    """The ten patterns of slide 2.2 or random fields, corrupted.
 
     In training classes are drawn at random; sample i of validation and test data has class i mod 10.
 
     Args:
-        corruption: of the clean images.
-        height, width: in pixels, at least 8.
+        corruption, height, width, test_levels, batch_size, seed, fresh: see :class:`ImageData`.
         n_train, n_val, n_test: samples per split. 1,600 are the slides' 100 batches of 16 per epoch.
-        batch_size, seed, fresh: see :class:`eai.core.data.DataModule`.
+        kind: ``tutorial``, the slides' ten images; ``varied``, the ten with random parameters, those of test data from
+            ranges that training leaves out; ``fields``, band-limited random fields, without classes.
     """
 
     def __init__(
@@ -50,22 +108,27 @@ class Patterns(DataModule[Batch]):
         batch_size: int = 16,
         seed: int = 0,
         fresh: bool = True,
+        kind: Literal["tutorial", "varied", "fields"] = "tutorial",
+        test_levels: Sequence[float] | None = None,
+        device: Literal["cpu", "cuda"] = "cpu",
     ) -> None:
-        super().__init__(batch_size, seed, fresh)
-        require(height >= 8, "height", "at least 8", height)
-        require(width >= 8, "width", "at least 8", width)
+        super().__init__(corruption, height, width, test_levels, batch_size, seed, fresh, device)
         for name, size in (("n_train", n_train), ("n_val", n_val), ("n_test", n_test)):
             require(size >= 1, name, "at least 1", size)
-        corruption.check_size(height, width)
-        self.corruption, self.height, self.width = corruption, height, width
+        require(kind in ("tutorial", "varied", "fields"), "kind", "tutorial, varied or fields", kind)
+        self.kind = kind
         self.sizes: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
+        if kind != "fields":
+            self.classes, self.noise = CLASSES, NOISE
 
-    def generate(self, split: Split, generator: torch.Generator) -> Batch:
-        count = self.sizes[split]
+    def clean(self, split: Split, generator: torch.Generator) -> tuple[Images, Int[Tensor, " b"]]:
+        count, classes, device = self.sizes[split], len(self.classes), generator.device
         if split == "train":
-            label = torch.randint(len(CLASSES), (count,), generator=generator)
+            label = torch.randint(classes, (count,), generator=generator, device=device)
         else:
-            label = torch.arange(count) % len(CLASSES)
-        x = draw(label, self.height, self.width, generator)
-        y, mask = self.corruption(x, generator)
-        return Batch(y, mask, x, label)
+            label = torch.arange(count, device=device) % classes
+        if self.kind == "fields":
+            return fields(count, self.height, self.width, generator), label
+        if self.kind == "varied":
+            return varied(label, self.height, self.width, split, generator), label
+        return draw(label, self.height, self.width, generator), label

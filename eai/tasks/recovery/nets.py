@@ -72,6 +72,33 @@ class Autoencoder(nn.Module):
         return Reconstruction(self.decoder(self.encoder(batch.y), height, width))
 
 
+class BottleneckAutoencoder(nn.Module):
+    """The autoencoder of slide 2.2 with a true bottleneck: a linear layer to ``code`` numbers and one back.
+
+    Args:
+        height, width: of the images, which the linear layers are tied to; at least 8.
+        code: numbers in the code.
+    """
+
+    def __init__(self, height: int, width: int, code: int = 32) -> None:
+        super().__init__()
+        require(height >= 8, "height", "at least 8", height)
+        require(width >= 8, "width", "at least 8", width)
+        require(code >= 1, "code", "at least 1", code)
+        self.height, self.width = height, width
+        self._code = (64, code_size(height), code_size(width))
+        features = 64 * code_size(height) * code_size(width)
+        self.encoder, self.decoder = Encoder(), Decoder()
+        self.squeeze, self.expand = nn.Linear(features, code), nn.Linear(code, features)
+
+    def forward(self, batch: Batch) -> Reconstruction:
+        height, width = batch.y.shape[-2:]
+        fits = (height, width) == (self.height, self.width)
+        require(fits, "net", f"images of height × width = {self.height} × {self.width}", f"{height} × {width}")
+        code = self.squeeze(self.encoder(batch.y).flatten(1))
+        return Reconstruction(self.decoder(self.expand(code).unflatten(1, self._code), height, width))
+
+
 class VAE(nn.Module):
     """The variational autoencoder of slide 2.2: q(z|y) = N(μ, diag σ²), and an image decoded from z.
 
@@ -102,6 +129,10 @@ class VAE(nn.Module):
         mean, logvar = self.mean(features), self.logvar(features)
         z = mean + torch.exp(0.5 * logvar) * torch.randn_like(mean) if self.training else mean
         return Reconstruction(self.decode(z), mean, logvar)
+
+    def sample(self, count: int) -> Float[Tensor, "n 1 h w"]:
+        """Images of codes drawn from the prior N(0, I), by torch's global generator."""
+        return self.decode(torch.randn(count, self.latent_dim, device=self.mean.weight.device))
 
     def decode(self, z: Float[Tensor, "b latent"]) -> Float[Tensor, "b 1 h w"]:
         """The image of a code."""

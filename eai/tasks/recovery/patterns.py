@@ -89,8 +89,8 @@ def disc(height: int, width: int) -> Bool[Tensor, "h w"]:
 
 def noise_with_circle(count: int, height: int, width: int, generator: torch.Generator) -> Float[Tensor, "b h w"]:
     """``count`` images of noise, uniform on [0, 1] and new in each, with 1 where r ≤ 0.5."""
-    noise = torch.rand(count, height, width, generator=generator)
-    return noise.masked_fill(disc(height, width), 1.0)
+    noise = torch.rand(count, height, width, generator=generator, device=generator.device)
+    return noise.masked_fill(disc(height, width).to(generator.device), 1.0)
 
 
 def diamond(height: int, width: int) -> Float[Tensor, "h w"]:
@@ -125,7 +125,7 @@ def class_means(height: int, width: int) -> Float[Tensor, "c h w"]:
 
 def draw(label: Int[Tensor, " b"], height: int, width: int, generator: torch.Generator) -> Float[Tensor, "b 1 h w"]:
     """One image for each label; only those of the noise class are random."""
-    images = class_means(height, width)[label]
+    images = class_means(height, width).to(label.device)[label]
     noisy = label == NOISE
     images[noisy] = noise_with_circle(int(noisy.sum()), height, width, generator)
     return images[:, None]

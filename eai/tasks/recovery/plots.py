@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from textwrap import fill
 
 import numpy as np
@@ -16,10 +16,16 @@ from eai.core.figures import BLACK, BLUE, GREEN, INPUT, ORANGE, PREDICTION, PURP
 from eai.tasks.recovery.data import Batch
 from eai.tasks.recovery.patterns import CLASSES
 
-NAMES = tuple(name.replace("_", " ") for name in CLASSES)
 # Colour and shape both tell the class, so that either suffices.
 _MARKERS = "ovs^D*P<Xp"
 _COLOURS = (BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE, "#999999", BLACK, ORANGE)
+
+# Of a method in line charts; the network is first.
+_METHODS = ((PREDICTION, "o"), (INPUT, "s"), (GREEN, "v"), (PURPLE, "D"), (ORANGE, "P"), (SKY, "X"))
+
+
+def _spoken(name: str) -> str:
+    return name.replace("non_local", "non-local").replace("_", " ")
 
 
 def psnr(mse: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
@@ -27,27 +33,36 @@ def psnr(mse: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
     return -10 * torch.log10(mse.clamp(min=1e-10))
 
 
-def recoveries(batch: Batch, image: Float[Tensor, "b 1 h w"]) -> Figure:
-    """Original, corrupted and recovered image of each sample, in grey from 0 (black) to 1 (white)."""
+def recoveries(batch: Batch, image: Float[Tensor, "b 1 h w"], names: Sequence[str] = CLASSES) -> Figure:
+    """Original, corrupted, recovered image (grey, 0 black to 1 white) and error (−1 blue to 1 red) of each sample."""
     halves = 1 if len(image) <= 6 else 2
     rows = -(-len(image) // halves)
-    figure = new_figure(5.2 * halves, 1.65 * rows + 0.9)
-    figure.suptitle("“Recovered” should look like “original”\n(grey scale 0 to 1, PSNR in dB)", fontsize=11)
-    panels = figure.subplots(rows, 3 * halves, squeeze=False)
+    figure = new_figure(6.9 * halves, 1.65 * rows + 0.9)
+    figure.suptitle(
+        "“Recovered” should look like “original” (grey scale 0 to 1, PSNR in dB)\nError: −1 blue, 0 white, 1 red",
+        fontsize=11,
+    )
+    panels = figure.subplots(rows, 4 * halves, squeeze=False)
     for axes in panels.flat:
         axes.set(xticks=[], yticks=[], frame_on=False)
     images = (batch.x, batch.y, image.detach())
     for i in range(len(image)):
         half, row = divmod(i, rows)
-        triple = panels[row, 3 * half : 3 * half + 3]
-        for axes, pixels, title in zip(triple, images, ("original", "corrupted", "recovered"), strict=True):
+        triple = panels[row, 4 * half : 4 * half + 4]
+        for axes, pixels, title in zip(triple[:3], images, ("original", "corrupted", "recovered"), strict=True):
             axes.imshow(pixels[i, 0].cpu().numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axes.set_frame_on(True)
             if row == 0:
                 axes.set_title(title)
             if pixels is not batch.x:
                 axes.set_xlabel(_quality((pixels[i] - batch.x[i]).square().mean()), fontsize=9)
-        triple[0].set_ylabel(fill(NAMES[int(batch.label[i])], 12), fontsize=9)
+        error = (image[i, 0].detach() - batch.x[i, 0]).cpu().numpy()
+        triple[3].imshow(error, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+        triple[3].set_frame_on(True)
+        if row == 0:
+            triple[3].set_title("error")
+        if len(names) > 1:
+            triple[0].set_ylabel(fill(names[int(batch.label[i])].replace("_", " "), 12), fontsize=9)
     return figure
 
 
@@ -55,37 +70,98 @@ def _quality(mse: Float[Tensor, ""]) -> str:
     return f"{psnr(mse).item():.1f} dB" if mse > 0 else "identical"
 
 
-def class_mse(label: Int[Tensor, " b"], mse: Mapping[str, Float[Tensor, " b"]]) -> Figure:
+def class_mse(
+    label: Int[Tensor, " b"], mse: Mapping[str, Float[Tensor, " b"]], names: Sequence[str] = CLASSES
+) -> Figure:
     """Mean square error of each class, a bar for each method in ``mse`` (network first), on a fixed log axis."""
     figure = new_figure(7.5, 5.0)
     axes = figure.subplots()
-    position = np.arange(len(CLASSES))
+    position = np.arange(len(names))
     thickness = 0.8 / len(mse)
-    counts = torch.bincount(label.cpu(), minlength=len(CLASSES)).clamp(min=1)
+    counts = torch.bincount(label.cpu(), minlength=len(names)).clamp(min=1)
     for k, ((name, values), colour) in enumerate(zip(mse.items(), (PREDICTION, INPUT, GREEN), strict=False)):
-        means = torch.bincount(label.cpu(), values.cpu().double(), minlength=len(CLASSES)) / counts
+        means = torch.bincount(label.cpu(), values.cpu().double(), minlength=len(names)) / counts
         offset = (k - (len(mse) - 1) / 2) * thickness
         axes.barh(position + offset, means.numpy(), thickness, color=colour, label=name)
     axes.set_xscale("log")
-    axes.set(xlim=(1e-5, 1), ylim=(len(CLASSES) - 0.5, -0.5), xlabel="mean square error (grey value², 0 to 1)")
-    axes.set_yticks(position, NAMES)
+    axes.set(xlim=(1e-5, 1), ylim=(len(names) - 0.5, -0.5), xlabel="mean square error (grey value², 0 to 1)")
+    axes.set_yticks(position, [name.replace("_", " ") for name in names])
     axes.set_title("Error by class, test data: shorter is better (no bar: below 1e-5)")
     axes.grid(alpha=0.3, axis="x")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(mse), fontsize="small")
     return figure
 
 
-def latent_space(mean: Float[Tensor, "b 2"], label: Int[Tensor, " b"]) -> Figure:
+def latent_space(mean: Float[Tensor, "b 2"], label: Int[Tensor, " b"], names: Sequence[str] = CLASSES) -> Figure:
     """The code's mean μ of each sample by class, with the prior's one- and two-sigma circles."""
     figure = new_figure(7.5, 5.5)
     axes = figure.subplots()
     for radius in (1, 2):
         axes.add_patch(Circle((0, 0), radius, fill=False, ls="--", lw=0.8, color="#777777"))
-    for name, marker, colour, k in zip(NAMES, _MARKERS, _COLOURS, range(len(NAMES)), strict=True):
+    for name, marker, colour, k in zip(names, _MARKERS, _COLOURS, range(len(names)), strict=False):
         points = mean[label == k].detach().cpu().numpy()
-        axes.scatter(points[:, 0], points[:, 1], s=40, marker=marker, color=colour, alpha=0.7, lw=0, label=name)
+        axes.scatter(
+            points[:, 0], points[:, 1], s=40, marker=marker, color=colour, alpha=0.7, lw=0, label=name.replace("_", " ")
+        )
     axes.set_aspect("equal", adjustable="datalim")
     axes.set(xlabel="μ₁", ylabel="μ₂", title="Codes of the test images by class (dashed: 1σ and 2σ of the prior)")
+    axes.grid(alpha=0.3)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize="small")
+    return figure
+
+
+def gallery(image: Float[Tensor, "b 1 h w"], columns: int, title: str) -> Figure:
+    """Images side by side, row by row, in grey from 0 (black) to 1 (white), as one mosaic with white lines."""
+    rows = -(-len(image) // columns)
+    height, width = image.shape[2] + 1, image.shape[3] + 1
+    mosaic = np.ones((rows * height, columns * width))
+    for i, pixels in enumerate(image.detach().cpu().numpy()):
+        row, column = divmod(i, columns)
+        mosaic[row * height : (row + 1) * height - 1, column * width : (column + 1) * width - 1] = pixels[0]
+    figure = new_figure(0.9 * columns, 0.9 * rows + 0.6)
+    figure.suptitle(title, fontsize=11)
+    axes = figure.subplots()
+    axes.imshow(mosaic, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set(xticks=[], yticks=[], frame_on=False)
+    return figure
+
+
+def score_by_level(
+    levels: Sequence[float], scores: Mapping[str, Sequence[float]], trained: tuple[float, float], unit: str
+) -> Figure:
+    """Pooled PSNR of each method against the strength of the corruption, the training range shaded."""
+    figure = new_figure(8.0, 4.5)
+    axes = figure.subplots()
+    margin = 0.01 * (levels[-1] - levels[0])
+    axes.axvspan(trained[0] - margin, trained[1] + margin, color="#DDDDDD", label="strengths in training")
+    for (name, values), (colour, marker) in zip(scores.items(), _METHODS, strict=False):
+        if name == "template":
+            axes.plot(levels, values, color=BLACK, ls="--", zorder=3, label="template (bound)")
+        else:
+            axes.plot(levels, values, marker=marker, color=colour, label=_spoken(name))
+    axes.set(
+        ylim=(0, 55), xlabel=unit, ylabel="pooled PSNR (dB)", title="Recovery against the strength of the corruption"
+    )
+    axes.grid(alpha=0.3)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize="small")
+    return figure
+
+
+def spectra(wavelengths: Sequence[float], power: Mapping[str, Sequence[float]], factor: int) -> Figure:
+    """Power of each method's images against the wavelength, both axes logarithmic, truth first."""
+    figure = new_figure(8.0, 4.5)
+    axes = figure.subplots()
+    axes.axvspan(min(wavelengths), 2 * factor, color="#DDDDDD", label="not resolved by the input")
+    for (name, values), (colour, marker) in zip(power.items(), ((BLACK, None), *_METHODS), strict=False):
+        axes.plot(wavelengths, values, marker=marker, color=colour, ms=4, label=_spoken(name))
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set(
+        ylim=(1e-8, 1e-1), xlabel="wavelength (pixels)", ylabel="power of a Fourier mode (grey value²)",
+        title="Spectrum, test data: recovered images should have the truth's",
+    )  # fmt: skip
+    axes.invert_xaxis()
     axes.grid(alpha=0.3)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize="small")
     return figure

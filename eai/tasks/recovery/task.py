@@ -6,14 +6,27 @@ Scores (``val/…`` and ``test/…``; values in [0, 1]; means over all samples o
 * ``psnr_pooled`` = −10 log₁₀ ``mse``, in dB.
 * ``psnr_mean`` = mean over images of each image's own PSNR, in dB; favours methods that get easy images exactly.
 * ``psnr_pooled_reducible`` = ``psnr_pooled`` over the nine classes without the noise class.
-* ``mse/<class>`` = ``mse`` over the images of a class of :data:`eai.tasks.recovery.patterns.CLASSES`.
-* ``mse_hidden``, ``mse_seen`` = ``mse`` over the hidden and over the seen pixels; only where some are hidden.
+* ``ssim`` = mean structural similarity (Wang et al. 2004; Gaussian window, σ = 1.5 pixels); ``mse_reducible``,
+  ``ssim_reducible``, ``psnr_mean_reducible`` over the nine classes.
+* ``mse/<class>``, ``ssim/<class>``, ``psnr_mean/<class>``, ``psnr_pooled/<class>``: over the images of a class.
+* ``skill/<class>`` = 1 − MSE/MSE of the better of ``input`` and ``mean_fill`` in that class; ``negative_skill_classes``
+  = how many are below 0. Absent where that reference has no error.
+* ``mse_hidden``, ``mse_seen``, ``psnr_hidden`` = over the hidden, over the seen pixels; only where some are hidden.
+* ``mse/level_<s>``, ``psnr_pooled/level_<s>``: over the samples with the strength s of ``data.test_levels``.
+* ``consistency`` = root mean square of A x̂ − A x, A the coarsening; ``spectrum_ratio`` = power of x̂ over that of x at
+  wavelengths that the coarse grid cannot hold (below 2 f pixels): 1 is as rough as the truth. Downscaling only.
+
+A VAE also has ``val/reconstruction``, ``val/kl`` and ``val/active_units``, the number of code dimensions whose mean
+varies by more than 0.01 over the validation data (Burda et al. 2016).
 
 An MSE is floored at 1e-10 before its logarithm is taken, so that identical images have 100 dB, not infinity.
 
 Baselines: ``input``, the corrupted image itself; ``mean_fill``, hidden pixels replaced by the mean of the seen
-ones (= ``input`` where none is hidden); ``pattern_mean``, the mean training image; ``class_mean``, an oracle that
-is told the class and sees no pixel: its error in the noise class is the variance of the noise.
+ones; ``pattern_mean``, the mean training image; where they make sense ``nearest``, ``biharmonic`` (hidden pixels),
+``median``, ``total_variation``, ``non_local_means`` (noise; one number calibrated on validation data, in units of each
+image's σ, which they are told and the net is not), ``nearest``, ``bilinear``, ``bicubic`` (downscaling). On the slides'
+patterns ``template`` = E[x | y], the bound for every method in the mean square; ``known_class`` = E[x | y, class],
+whose error in the noise class is irreducible; ``class_mean``, told the class and seeing no pixel.
 """
 
 from __future__ import annotations
@@ -22,18 +35,21 @@ from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from eai.core.data import DataModule
 from eai.core.errors import ConfigError
+from eai.core.figures import Drawing
 from eai.core.scores import PerSample
-from eai.core.task import Drawing, Task
+from eai.core.task import Task
 from eai.tasks.recovery import plots
-from eai.tasks.recovery.baselines import class_mean, mean_fill, pattern_mean
-from eai.tasks.recovery.data import Batch
-from eai.tasks.recovery.nets import Reconstruction
-from eai.tasks.recovery.patterns import CLASSES, NOISE
-from eai.tasks.recovery.plots import psnr
+from eai.tasks.recovery.baselines import references
+from eai.tasks.recovery.corruptions import NoCorruption
+from eai.tasks.recovery.data import Batch, ImageData
+from eai.tasks.recovery.downscaling import Downscale
+from eai.tasks.recovery.nets import VAE, Reconstruction
+from eai.tasks.recovery.patterns import CLASSES
+from eai.tasks.recovery.scores import Scoring, by_level, spectrum
 
 Images = Float[Tensor, "b 1 h w"]
 
@@ -43,14 +59,37 @@ class Recovery(Task[Batch, Reconstruction, Tensor]):
 
     The net maps a Batch to a :class:`Reconstruction`; the loss is :class:`MSELoss` or, for a net that gives
     a distribution of its code, :class:`ELBOLoss`.
+
+    Args:
+        net, loss, optimizer, scheduler: see :class:`eai.core.task.Task`.
+        keep_known: the estimate has y where pixels were seen; the loss then sees the hidden ones only.
+        classical: score the baselines of scikit-image too.
     """
 
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: nn.Module,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None = None,
+        keep_known: bool = False,
+        classical: bool = True,
+    ) -> None:
+        super().__init__(net, loss, optimizer, scheduler)
+        self.keep_known, self.classical = keep_known, classical
+        self.scoring = Scoring(None)
+        self._codes: list[Tensor] = []
+        self._references: tuple[ImageData, Mapping[str, Callable[[Batch], Images]]] | None = None
+
     def check_data(self, data: DataModule[Batch]) -> None:
-        height, width = getattr(data, "height", None), getattr(data, "width", None)
-        if height is None or width is None:
+        if not isinstance(data, ImageData):
             raise ConfigError(f"data: expected images with height and width, got {type(data).__name__}")
+        if self.keep_known and not data.corruption.exact:
+            raise ConfigError("model.keep_known: expected false, because seen pixels are not exact in these data")
+        self.scoring = Scoring(data)
+        height, width = data.height, data.width
         grey = torch.full((1, 1, height, width), 0.5)
-        batch = Batch(grey, torch.ones_like(grey), grey, torch.zeros(1, dtype=torch.int64))
+        batch = Batch(grey, torch.ones_like(grey), grey, torch.zeros(1, dtype=torch.int64), torch.zeros(1))
         # In evaluation mode, so that no random number is used up.
         self.eval()
         try:
@@ -61,44 +100,42 @@ class Recovery(Task[Batch, Reconstruction, Tensor]):
         self.train()
 
     def forward(self, batch: Batch) -> Reconstruction:
-        return self.net(batch)
+        output = self.net(batch)
+        if not self.keep_known:
+            return output
+        return output._replace(image=torch.where(batch.mask == 1, batch.y, output.image))
 
     def estimate(self, batch: Batch, output: Reconstruction) -> Images:
         return output.image
 
     def scores(self, batch: Batch, estimate: Images) -> Mapping[str, PerSample]:
-        squares = (estimate - batch.x).square()
-        mse = squares.mean((1, 2, 3))
-        return {
-            "mse": mse,
-            "psnr_mean": psnr(mse),
-            "mse_reducible": (mse, (batch.label != NOISE).to(mse.dtype)),
-            "mse_hidden": _pixel_mean(squares, 1 - batch.mask),
-            "mse_seen": _pixel_mean(squares, batch.mask),
-            **{f"mse/{name}": (mse, (batch.label == k).to(mse.dtype)) for k, name in enumerate(CLASSES)},
-        }
+        return self.scoring.per_sample(batch, estimate)
 
     def summarise(self, means: Mapping[str, float]) -> dict[str, float]:
-        scores = dict(means)
-        if "mse_hidden" not in scores:
-            scores.pop("mse_seen", None)
-        reducible = scores.pop("mse_reducible", None)
-        scores["psnr_pooled"] = psnr(torch.tensor(scores["mse"], dtype=torch.float64)).item()
-        if reducible is not None:
-            scores["psnr_pooled_reducible"] = psnr(torch.tensor(reducible, dtype=torch.float64)).item()
-        return scores
+        return self.scoring.summarise(means)
 
     def baselines(self, data: DataModule[Batch]) -> Mapping[str, Callable[[Batch], Images]]:
-        climatology = pattern_mean(data)
-        return {
-            "input": lambda batch: batch.y,
-            "mean_fill": mean_fill,
-            "pattern_mean": lambda batch: climatology.to(batch.x.device).expand_as(batch.x),
-            "class_mean": class_mean,
-        }
+        assert isinstance(data, ImageData)
+        # Calibrated once, for scores and figures.
+        if self._references is None or self._references[0] is not data:
+            self._references = data, references(data, self.classical)
+        return self._references[1]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        super().validation_step(batch, batch_idx)
+        mean = self(batch).mean
+        if mean is not None:
+            self._codes.append(mean)
+
+    def on_validation_epoch_end(self) -> None:
+        super().on_validation_epoch_end()
+        if self._codes:
+            active = torch.cat(self._codes).var(0, correction=0) > 0.01
+            self._log({"val/active_units": float(active.sum())})
+            self._codes = []
 
     def figures(self, batch: Batch, estimate: Images) -> Mapping[str, Drawing]:
-        return {"recoveries": plots.recoveries(batch, estimate)}
+        return {"recoveries": plots.recoveries(batch, estimate, self.scoring.classes)}
 
     @torch.no_grad()
     def closing_figures(self, data: DataModule[Batch], batch: Batch, estimate: Images) -> Mapping[str, Drawing]:
@@ -114,16 +151,48 @@ class Recovery(Task[Batch, Reconstruction, Tensor]):
         mse = {"network": torch.cat(network)}
         if any(part.any() for part in corrupted):
             mse["corrupted input"] = torch.cat(corrupted)
-        drawings: dict[str, Drawing] = {"class_mse": plots.class_mse(label, mse)}
+        drawings: dict[str, Drawing] = {}
+        if len(self.scoring.classes) > 1:
+            drawings["class_mse"] = plots.class_mse(label, mse, self.scoring.classes)
         # The final samples are one of each class; those drawn in training are fewer.
         one_of_each = self.transfer_batch_to_device(data.batch("test", len(CLASSES)), self.device, 0)
-        drawings["recoveries"] = plots.recoveries(one_of_each, self.predict(one_of_each))
+        drawings["recoveries"] = plots.recoveries(one_of_each, self.predict(one_of_each), self.scoring.classes)
         if codes and codes[0].shape[1] == 2:
-            drawings["latent_space"] = plots.latent_space(torch.cat(codes), label)
+            drawings["latent_space"] = plots.latent_space(torch.cat(codes), label, self.scoring.classes)
+        if isinstance(self.net, VAE):
+            drawings |= self._decoded(self.net, one_of_each)
+        assert isinstance(data, ImageData)
+        methods = {"network": self.predict, **self._shown(data)}
+        if isinstance(data.corruption, Downscale):
+            drawings["spectrum"] = spectrum(data, methods, self.device)
+        elif not isinstance(data.corruption, NoCorruption):
+            drawings["score_by_level"] = by_level(data, methods, self.device)
         return drawings
 
+    def _shown(self, data: ImageData) -> Mapping[str, Callable[[Batch], Images]]:
+        """The baselines that charts against the network compare it with, the bound last."""
+        left_out = {"pattern_mean", "class_mean", "known_class"}
+        # These equal another one: filling where nothing is hidden, and a coarse input.
+        left_out |= set() if data.corruption.hides else {"mean_fill"}
+        left_out |= {"input", "mean_fill"} if isinstance(data.corruption, Downscale) else set()
+        return {name: method for name, method in self.baselines(data).items() if name not in left_out}
 
-def _pixel_mean(squares: Images, chosen: Images) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """Mean of each image's chosen pixels, weighted by their number."""
-    count = chosen.sum((1, 2, 3))
-    return (squares * chosen).sum((1, 2, 3)) / count.clamp(min=1), count
+    def _decoded(self, net: VAE, batch: Batch) -> dict[str, Drawing]:
+        axis = torch.linspace(0, 1, 8, device=self.device)[:, None]
+        mean = net(batch).mean
+        between = torch.cat([mean[i] + axis * (mean[i + 1] - mean[i]) for i in range(min(5, len(mean) - 1))])
+        # The global generator is put back: drawing must not change what a resumed run draws.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            prior = net.sample(32)
+        drawings: dict[str, Drawing] = {
+            "prior_samples": plots.gallery(prior, 8, "Images decoded from random codes of the prior N(0, I)"),
+            "interpolation": plots.gallery(
+                net.decode(between), 8, "Each row: decoded between the codes of two test images"
+            ),
+        }
+        if net.latent_dim == 2:
+            z = torch.cartesian_prod(torch.linspace(2, -2, 9), torch.linspace(-2, 2, 9)).flip(1).to(self.device)
+            title = "Decoded codes: z₁ from −2 (left) to 2, z₂ from −2 (bottom) to 2"
+            drawings["latent_grid"] = plots.gallery(net.decode(z), 9, title)
+        return drawings

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from eai.core.command import CONFIG_DIR
 from eai.tasks.dynamics import advection
 from eai.tasks.dynamics.advection import Advection2D, Fourier, VariableSpeed, band_limited
 from eai.tasks.dynamics.baselines import fitted_stencil
@@ -299,3 +302,16 @@ def test_reference_at_variable_speed_is_resolved(generator: torch.Generator, mon
     monkeypatch.setattr(advection, "ITERATIONS", 12)
     monkeypatch.setattr(advection, "FINER", 16)
     assert (data.solve(u[..., None], c[..., None], 5) - states).abs().max() < 1e-8
+
+
+@pytest.mark.parametrize("name", ["fourier", "variable_speed", "burgers", "advection_2d"])
+def test_configured_test_horizon_is_at_least_four_times_that_of_training(name: str) -> None:
+    data = OmegaConf.load(Path(CONFIG_DIR) / "data" / "dynamics" / f"{name}.yaml")
+    assert data.nt_test - 1 >= 4 * (data.nt - 1)
+
+
+def test_data_of_a_million_points_are_made_and_exact() -> None:
+    nx = 1_000_000
+    data = Fourier(nx=nx, speed=2 * math.pi * 2 / nx, n_train=1, n_val=1, n_test=1, nt=3, nt_test=2, batch_size=1)
+    u = data.batch("train").u[0, :, :, 0]
+    torch.testing.assert_close(u[2], u[0].roll(4), rtol=0, atol=1e-5)

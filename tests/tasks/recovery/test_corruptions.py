@@ -24,8 +24,8 @@ def test_corruption_repeats_under_the_same_seed_and_leaves_its_argument_alone(co
 @pytest.mark.parametrize("corruption", [GaussianNoise(0.2), Block(10)])
 def test_corruption_differs_from_sample_to_sample_and_from_seed_to_seed(corruption: Corruption) -> None:
     x = torch.full((B, 1, HEIGHT, WIDTH), 0.5)
-    one, _ = corruption(x, torch.Generator().manual_seed(5))
-    other, _ = corruption(x, torch.Generator().manual_seed(6))
+    one, *_ = corruption(x, torch.Generator().manual_seed(5))
+    other, *_ = corruption(x, torch.Generator().manual_seed(6))
     assert not torch.equal(one[0], one[1])
     assert not torch.equal(one[1], one[2])
     assert not torch.equal(one, other)
@@ -33,14 +33,14 @@ def test_corruption_differs_from_sample_to_sample_and_from_seed_to_seed(corrupti
 
 def test_no_corruption_gives_the_image_back_and_hides_nothing(generator: torch.Generator) -> None:
     x = torch.rand(B, 1, HEIGHT, WIDTH, generator=generator)
-    y, mask = NoCorruption()(x, generator)
+    y, mask, _ = NoCorruption()(x, generator)
     assert torch.equal(y, x)
     assert (mask == 1).all()
 
 
 def test_noise_has_its_sigma_before_clipping(generator: torch.Generator) -> None:
     sigma, x = 0.3, torch.full((200, 1, HEIGHT, WIDTH), 0.9)
-    y, mask = GaussianNoise(sigma, clip=False)(x, generator)
+    y, mask, _ = GaussianNoise(sigma, clip=False)(x, generator)
     noise = y - x
     # Standard deviations: of the mean sigma/√n, of the standard deviation sigma/√(2n).
     assert abs(noise.mean()) < 4 * sigma / noise.numel() ** 0.5
@@ -51,8 +51,8 @@ def test_noise_has_its_sigma_before_clipping(generator: torch.Generator) -> None
 
 def test_clipping_cuts_to_the_range_of_the_image_and_changes_nothing_within(generator: torch.Generator) -> None:
     x = torch.rand(B, 1, HEIGHT, WIDTH, generator=generator)
-    clipped, _ = GaussianNoise(0.4, clip=True)(x, torch.Generator().manual_seed(3))
-    plain, _ = GaussianNoise(0.4, clip=False)(x, torch.Generator().manual_seed(3))
+    clipped, *_ = GaussianNoise(0.4, clip=True)(x, torch.Generator().manual_seed(3))
+    plain, *_ = GaussianNoise(0.4, clip=False)(x, torch.Generator().manual_seed(3))
     assert clipped.min() == 0
     assert clipped.max() == 1
     within = (plain > 0) & (plain < 1)
@@ -61,7 +61,7 @@ def test_clipping_cuts_to_the_range_of_the_image_and_changes_nothing_within(gene
 
 def test_block_hides_exactly_one_square_and_fills_it(generator: torch.Generator) -> None:
     size, x = 10, torch.rand(50, 1, HEIGHT, WIDTH, generator=generator)
-    y, mask = Block(size, fill=0.25)(x, generator)
+    y, mask, _ = Block(size, fill=0.25)(x, generator)
     assert torch.equal(y, torch.where(mask == 1, x, 0.25))
     for hidden in mask[:, 0] == 0:
         rows, columns = hidden.any(1).nonzero()[:, 0], hidden.any(0).nonzero()[:, 0]
@@ -74,7 +74,7 @@ def test_block_hides_every_pixel_as_often_as_the_places_that_cover_it_corners_in
     generator: torch.Generator,
 ) -> None:
     count, size = 8000, 20
-    _, mask = Block(size)(torch.ones(count, 1, HEIGHT, WIDTH), generator)
+    _, mask, _ = Block(size)(torch.ones(count, 1, HEIGHT, WIDTH), generator)
 
     def covered(length: int) -> torch.Tensor:
         places = range(length - size + 1)
@@ -90,7 +90,7 @@ def test_block_hides_every_pixel_as_often_as_the_places_that_cover_it_corners_in
 
 def test_block_as_large_as_the_shorter_side_fits_and_a_larger_one_is_refused(generator: torch.Generator) -> None:
     x = torch.ones(B, 1, HEIGHT, WIDTH)
-    _, mask = Block(WIDTH)(x, generator)
+    _, mask, _ = Block(WIDTH)(x, generator)
     assert (mask.sum((1, 2, 3)) == (HEIGHT - WIDTH) * WIDTH).all()
     with pytest.raises(ValueError, match=r"corruption: expected a block size .*min\(height, width\) = 31, got 32"):
         Block(WIDTH + 1)(x, generator)

@@ -87,8 +87,8 @@ def test_hidden_pixels_are_marked_in_the_mask() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"height": 7}, "height: expected at least 8, got 7"),
-        ({"width": 7}, "width: expected at least 8, got 7"),
+        ({"height": 7}, "height: expected at least 8 and at most 512, got 7"),
+        ({"width": 7}, "width: expected at least 8 and at most 512, got 7"),
         ({"n_train": 0}, "n_train: expected at least 1, got 0"),
         ({"n_val": 0}, "n_val: expected at least 1, got 0"),
         ({"n_test": 0}, "n_test: expected at least 1, got 0"),

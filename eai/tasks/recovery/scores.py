@@ -1,0 +1,158 @@
+"""Per-sample scores of recovered images, and what is made of their means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from eai.core.data import split_generator
+from eai.core.scores import PerSample
+from eai.tasks.recovery.baselines import mean_fill
+from eai.tasks.recovery.corruptions import Images
+from eai.tasks.recovery.data import Batch, ImageData
+from eai.tasks.recovery.downscaling import Downscale
+from eai.tasks.recovery.patterns import CLASSES, NOISE
+from eai.tasks.recovery.plots import psnr, score_by_level, spectra
+
+
+def ssim(x: Images, estimate: Images) -> Float[Tensor, " b"]:
+    """Structural similarity of each image (Wang et al. 2004), Gaussian window with σ = 1.5 pixels."""
+    found = structural_similarity_index_measure(estimate, x, data_range=1.0, reduction="none", return_full_image=True)
+    assert isinstance(found, tuple)
+    # Without the pixels whose window reaches beyond the image, where there are others.
+    border = 5 if min(x.shape[-2:]) > 10 else 0
+    inner = found[1][:, :, border : x.shape[2] - border, border : x.shape[3] - border]
+    return inner.mean((1, 2, 3))
+
+
+def pixel_mean(squares: Images, chosen: Images) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """Mean of each image's chosen pixels, weighted by their number."""
+    count = chosen.sum((1, 2, 3))
+    return (squares * chosen).sum((1, 2, 3)) / count.clamp(min=1), count
+
+
+def fine_power(image: Images, factor: int) -> Float[Tensor, " b"]:
+    """Power at wavelengths below 2 ``factor`` pixels, along rows or columns."""
+    height, width = image.shape[-2:]
+    row, column = torch.fft.fftfreq(height, device=image.device), torch.fft.fftfreq(width, device=image.device)
+    fine = (row.abs()[:, None] > 0.5 / factor) | (column.abs() > 0.5 / factor)
+    return (torch.fft.fft2(image).abs().square() * fine).sum((1, 2, 3))
+
+
+class Scoring:
+    """The scores that the task's docstring defines, for given data; without data, those of the slides' patterns."""
+
+    def __init__(self, data: ImageData | None) -> None:
+        self.classes = CLASSES if data is None else data.classes
+        self.noise = NOISE if data is None else data.noise
+        self.levels = (data.test_levels or []) if data else []
+        self.downscale = data.corruption if data and isinstance(data.corruption, Downscale) else None
+
+    def per_sample(self, batch: Batch, estimate: Images) -> Mapping[str, PerSample]:
+        squares = (estimate - batch.x).square()
+        mse = squares.mean((1, 2, 3))
+        images = {"mse": mse, "psnr_mean": psnr(mse), "ssim": ssim(batch.x, estimate)}
+        scores: dict[str, PerSample] = {
+            **images,
+            "mse_hidden": pixel_mean(squares, 1 - batch.mask),
+            "mse_seen": pixel_mean(squares, batch.mask),
+        }
+        if self.noise is not None:
+            fixed = (batch.label != self.noise).to(mse.dtype)
+            scores |= {f"{name}_reducible": (value, fixed) for name, value in images.items()}
+        for level in self.levels:
+            near = torch.isclose(batch.level, torch.tensor(level, device=batch.level.device)).to(mse.dtype)
+            scores[f"mse/level_{level:g}"] = (mse, near)
+        if len(self.classes) > 1:
+            scores |= self._by_class(batch, images)
+        return scores | self._of_downscaling(batch, estimate)
+
+    def _by_class(self, batch: Batch, images: Mapping[str, Tensor]) -> dict[str, PerSample]:
+        references = {"input": batch.y, "fill": mean_fill(batch)}
+        values = dict(images)
+        for name, image in references.items():
+            values[f"reference_{name}"] = (image - batch.x).square().mean((1, 2, 3))
+        return {
+            f"{name}/{label}": (value, (batch.label == k).to(value.dtype))
+            for name, value in values.items()
+            for k, label in enumerate(self.classes)
+        }
+
+    def _of_downscaling(self, batch: Batch, estimate: Images) -> dict[str, PerSample]:
+        if self.downscale is None:
+            return {}
+        misfit = self.downscale.coarse(estimate) - self.downscale.coarse(batch.x)
+        return {
+            "consistency": misfit.square().mean((1, 2, 3)),
+            "power_estimate": fine_power(estimate, self.downscale.factor),
+            "power_truth": fine_power(batch.x, self.downscale.factor),
+        }
+
+    def summarise(self, means: Mapping[str, float]) -> dict[str, float]:
+        scores = dict(means)
+        if "mse_hidden" not in scores:
+            scores.pop("mse_seen", None)
+        negative = 0
+        for label in self.classes:
+            references = [scores.pop(f"reference_{name}/{label}", 0.0) for name in ("input", "fill")]
+            if min(references) > 0:
+                scores[f"skill/{label}"] = 1 - scores[f"mse/{label}"] / min(references)
+                negative += scores[f"skill/{label}"] < 0
+        if len(self.classes) > 1:
+            scores["negative_skill_classes"] = float(negative)
+        if "consistency" in scores:
+            scores["consistency"] = math.sqrt(scores["consistency"])
+            scores["spectrum_ratio"] = scores.pop("power_estimate") / max(scores.pop("power_truth"), 1e-30)
+        names = {"mse": "psnr_pooled", "mse_reducible": "psnr_pooled_reducible", "mse_hidden": "psnr_hidden"}
+        names |= {key: key.replace("mse", "psnr_pooled", 1) for key in scores if key.startswith("mse/")}
+        for key, name in names.items():
+            if key in scores:
+                scores[name] = psnr(torch.tensor(scores[key], dtype=torch.float64)).item()
+        return scores
+
+
+def by_level(data: ImageData, methods: Mapping[str, Callable[[Batch], Images]], device: torch.device) -> Figure:
+    """Each method's pooled PSNR on 20 test images corrupted with nine strengths, in and beyond the training range."""
+    low, high = data.corruption.levels
+    if data.corruption.integer:
+        levels = sorted({round(v) for v in torch.linspace(1, min(data.height, data.width, 1.2 * high + 4), 9).tolist()})
+    else:
+        levels = torch.linspace(max(0.02, 0.25 * low), min(0.95, 1.8 * high + 0.02), 9).tolist()
+    clean = data.batch("test", 20)
+    scores: dict[str, list[float]] = {name: [] for name in methods}
+    for level in levels:
+        strength = torch.full((len(clean.x),), float(level), device=clean.x.device)
+        y, mask, _ = data.corruption(clean.x, split_generator(data.seed, "test", 1, data.device), strength)
+        batch = Batch(*(field.to(device) for field in (y, mask, clean.x, clean.label, strength)))
+        for name, method in methods.items():
+            scores[name].append(psnr((method(batch) - batch.x).square().mean()).item())
+    return score_by_level(levels, scores, (low, high), data.corruption.unit)
+
+
+def isotropic_power(image: Images) -> tuple[list[float], list[float]]:
+    """(wavelengths in pixels, mean power |x̂(k)|² / n² of the Fourier modes there) over n pixels, in rings of |k|.
+
+    Rings are as wide as the lowest frequency of the shorter side and reach to a wavelength of two pixels.
+    """
+    height, width = image.shape[-2:]
+    row, column = torch.fft.fftfreq(height, device=image.device), torch.fft.fftfreq(width, device=image.device)
+    count = min(height, width)
+    ring = ((row[:, None] ** 2 + column**2).sqrt() * count).round().long()
+    power = (torch.fft.fft2(image).abs() / (height * width)).square().mean((0, 1))
+    rings = range(1, count // 2 + 1)
+    return [count / k for k in rings], [power[ring == k].mean().item() for k in rings]
+
+
+def spectrum(data: ImageData, methods: Mapping[str, Callable[[Batch], Images]], device: torch.device) -> Figure:
+    """The isotropic spectrum of the truth and of each method on test images."""
+    batch = Batch(*(field.to(device) for field in data.batch("test", 200)))
+    images = {"truth": batch.x, **{name: method(batch) for name, method in methods.items()}}
+    power = {name: isotropic_power(image) for name, image in images.items()}
+    factor = data.corruption.factor if isinstance(data.corruption, Downscale) else 1
+    return spectra(power["truth"][0], {name: values for name, (_, values) in power.items()}, factor)
