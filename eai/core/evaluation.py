@@ -7,10 +7,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from eai.core.comparison import flat_keys
 from eai.core.config import check_experiment, resolve
 from eai.core.data import DataModule
 from eai.core.errors import ConfigError
+from eai.core.hyperparameters import flat_keys
 from eai.core.loading import build_data_and_task, check_checkpoint, load_weights
 from eai.core.rundir import RunDirectory
 from eai.core.task import Task

@@ -22,6 +22,7 @@ from eai.core.config import build, check_experiment, named_by_key, resolve
 from eai.core.data import DataModule
 from eai.core.errors import ConfigError
 from eai.core.figures import Drawing, learning_curves, save_drawings, score_curve
+from eai.core.hyperparameters import flat_hyperparameters
 from eai.core.loading import build_data_and_task, check_checkpoint, load_weights
 from eai.core.rundir import RunDirectory, write_json
 from eai.core.schema import Accelerator, Experiment
@@ -191,7 +192,9 @@ def score_and_report(
     if isinstance(logger, TensorBoardLogger):
         if cfg.figures.at_end:
             save_drawings(_final_drawings(run, data, task, history), run.figures, logger, trainer.global_step)
-        logger.log_hyperparams(_flat_hyperparameters(cfg), metrics)
+        logger.log_hyperparams(
+            flat_hyperparameters(cfg), metrics | _best_validation_score(trainer, cfg.monitor.score)
+        )
         logger.finalize("success")
     log.info("%s", summary_of_run(run))
 
@@ -208,14 +211,7 @@ def _final_drawings(
     return drawings
 
 
-def _flat_hyperparameters(cfg: DictConfig) -> dict[str, Any]:
-    """Dotted keys with plain values, without nulls: what TensorBoard's HParams tab can show."""
-
-    def walk(prefix: str, node: Any) -> dict[str, Any]:
-        if isinstance(node, dict):
-            return {k: v for name, item in node.items() for k, v in walk(f"{prefix}.{name}".strip("."), item).items()}
-        if isinstance(node, list):
-            return {prefix: str(node)}
-        return {} if node is None else {prefix: node}
-
-    return walk("", OmegaConf.to_container(cfg))
+def _best_validation_score(trainer: L.Trainer, score: str) -> dict[str, float]:
+    """The monitored score, for TensorBoard's HParams tab, under a name that no curve has; none in an evaluation."""
+    value = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    return {} if value is None else {f"best/{score}": float(value)}
