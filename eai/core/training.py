@@ -192,9 +192,7 @@ def score_and_report(
     if isinstance(logger, TensorBoardLogger):
         if cfg.figures.at_end:
             save_drawings(_final_drawings(run, data, task, history), run.figures, logger, trainer.global_step)
-        logger.log_hyperparams(
-            flat_hyperparameters(cfg), metrics | _best_validation_score(trainer, cfg.monitor.score)
-        )
+        logger.log_hyperparams(flat_hyperparameters(cfg), metrics | _best_validation_score(trainer, cfg.monitor.score))
         logger.finalize("success")
     log.info("%s", summary_of_run(run))
 
