@@ -98,9 +98,8 @@ def leaderboard(folders: Sequence[str | Path], markdown: bool = False) -> str:
         else:
             pieces.append(_rich_table(title, header, rows, styles))
         pieces += note
-    pieces += [_failure(record) for record in records if record.state == "FAILED"]
-    pieces += [f"{record.state}  {short_path(record.path)}: no config.yaml" for record in records
-               if not record.config and record.state != "FAILED"]  # fmt: skip
+        pieces += [_unfinished(record) for record in table.records if record.state == "FAILED"]
+    pieces += [_unfinished(record) for record in records if not record.config]
     return "\n\n".join(str(piece).strip() for piece in pieces) + "\n" if markdown else render(*pieces)
 
 
@@ -110,10 +109,10 @@ def _order(table: Comparison) -> str:
     return f"sorted by {name} ({'highest' if mode == 'max' else 'lowest'} first)"
 
 
-def _failure(record: Record) -> str:
-    reason = record.reason or "no reason given"
+def _unfinished(record: Record) -> str:
+    reason = record.reason or ("no reason given" if record.config else "no config.yaml")
     reason = reason if len(reason) <= _REASON_LENGTH else f"{reason[: _REASON_LENGTH - 1]}…"
-    return f"FAILED  {short_path(record.path)}: {reason}"
+    return f"{record.state}  {short_path(record.path)}: {reason}"
 
 
 def _cells(table: Comparison, names: dict[str, str]) -> tuple[list[str], list[list[str]], list[str], list[str]]:

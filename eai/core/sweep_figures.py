@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import groupby, pairwise
 from statistics import median
+from textwrap import fill
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -35,15 +36,19 @@ def sweep_figure(tables: Sequence[Comparison]) -> Figure | None:
         return None
     columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    figure = new_figure(max(6.4, 4.3 * columns), 3.5 * rows + 0.6)
+    width = max(6.4, 4.3 * columns)
+    turned = any(_turned(_categories(table, key)) for table, key in panels)
+    figure = new_figure(width, (4.5 if turned else 3.3) * rows + 0.8)
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for (table, key), axis in zip(panels, axes, strict=False):
-        _draw_panel(axis, table, key, several_tasks=len(tables) > 1)
+        _draw_panel(axis, table, key)
+        axis.set_title(str(table.task) if len(tables) > 1 else "")
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
-    figure.suptitle("\n".join(_headline(table) for table in tables), fontsize="medium")
+    title = "\n".join(fill(_headline(table), int(14 * width)) for table in tables)
+    figure.suptitle(title, fontsize="medium")
     handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize="small")
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=max(2, columns), fontsize="small")
     return figure
 
 
@@ -83,53 +88,71 @@ def _short(key: str) -> str:
     return key.removesuffix("._target_").rpartition(".")[2]
 
 
-def _draw_panel(axis: Axes, table: Comparison, key: str, several_tasks: bool) -> None:
+def _draw_panel(axis: Axes, table: Comparison, key: str) -> None:
     name, mode = _score_name(table)
-    place, values = _places(axis, table, key)
+    categories = _categories(table, key)
+    place = _numeric_axis(axis, table, key) if categories is None else _category_axis(axis, table, key, categories)
     ranked = _ranked(table)
     points = sorted((place(record), y) for record, y in ranked)
-    xs, ys = zip(*points, strict=True)
-    axis.scatter(xs, ys, s=22 if len(points) < 60 else 12, color=ORANGE, alpha=0.7, lw=0, label="job", zorder=3)
-    best, top = ranked[0]
-    axis.scatter(place(best), top, s=90, facecolors="none", edgecolors=PURPLE, lw=1.6, label="best job", zorder=4)
+    ys = [y for _, y in points]
+    # Many jobs of one category are spread a little, so that they can be told apart.
+    spread = 0.3 if categories and len(points) > 5 * len(categories) else 0.0
+    xs = [place(record) + spread * (0.618 * i % 1 - 0.5) for i, (record, _) in enumerate(ranked)]
+    size = 22 if len(points) < 60 else 10
+    axis.scatter(xs, [y for _, y in ranked], s=size, color=ORANGE, alpha=0.7, lw=0, label="job", zorder=3)
+    axis.scatter(xs[0], ranked[0][1], s=90, facecolors="none", edgecolors=PURPLE, lw=1.6, label="best job", zorder=4)
     if key == "seed":
         axis.axhline(median(ys), color=BLACK, lw=1.2, label="median")
     else:
-        medians, label = _medians(points, numeric=values is None)
-        axis.plot(*zip(*medians, strict=True), color=BLACK, lw=1.2, marker="_", ms=9, label=label, zorder=2)
+        medians, label = _medians(points, categories is None)
+        axis.plot(*zip(*medians, strict=True), "-" if categories is None else "", color=BLACK, lw=1.2, marker="_",
+                  ms=9 if categories is None else 24, label=label, zorder=2 if categories is None else 5)  # fmt: skip
     _scale_scores(axis, ys)
     _draw_references(axis, table, name)
-    failed = [place(r) for r in table.records if r.state == "FAILED"]
+    failed = [place(record) for record in table.records if record.state == "FAILED"]
     if failed:
         edge = 0.03 if mode == "max" else 0.97
         axis.scatter(failed, [edge] * len(failed), marker="x", s=30, color=RED, label="FAILED job", zorder=4,
                      transform=axis.get_xaxis_transform())  # fmt: skip
-    axis.set(xlabel=key, ylabel=name, title=f"{table.task}: {_short(key)}" if several_tasks else _short(key))
+    axis.set(xlabel=key, ylabel=name)
     axis.grid(alpha=0.3)
 
 
-def _places(axis: Axes, table: Comparison, key: str) -> tuple[Callable[[Record], float], list[Any] | None]:
-    """Where on the x axis a job stands; prepares the axis. Also the categories, None for numbers."""
+def _value(record: Record, key: str) -> Any:
+    return record.config.get("seed") if key == "seed" else record.parameter(key)
 
-    def value(record: Record) -> Any:
-        return record.config.get("seed") if key == "seed" else record.parameter(key)
 
-    found = [value(record) for record in table.records]
-    numbers = sorted({x for x in map(number, found) if x is not None})
-    if key != "seed" and all(number(x) is not None for x in found):
-        if numbers[0] > 0 and numbers[-1] >= _DECADE * numbers[0]:
-            axis.set_xscale("log")
-        if len(numbers) <= 6:
-            axis.set_xticks(numbers, [f"{x:g}" for x in numbers])
-            axis.xaxis.set_minor_locator(NullLocator())
-        return lambda record: float(value(record)), None
-    categories = sorted({canonical(x): x for x in found}.items(), key=lambda item: (number(item[1]) or 0, item[0]))
-    index = {name: i for i, (name, _) in enumerate(categories)}
-    labels = [spell(x) for _, x in categories]
-    turned = sum(map(len, labels)) > 30
-    axis.set_xticks(range(len(labels)), labels, rotation=30 if turned else 0, ha="right" if turned else "center")
-    axis.set_xlim(-0.5, len(labels) - 0.5)
-    return lambda record: float(index[canonical(value(record))]), categories
+def _categories(table: Comparison, key: str) -> list[Any] | None:
+    """The values of a parameter that is no number, and of the seed; None for a number."""
+    values = {canonical(x): x for x in (_value(record, key) for record in table.records)}
+    if key != "seed" and all(number(x) is not None for x in values.values()):
+        return None
+    return [x for _, x in sorted(values.items(), key=lambda item: (number(item[1]) or 0, item[0]))]
+
+
+def _turned(categories: list[Any] | None) -> bool:
+    return sum(len(spell(x)) for x in categories or ()) > 30
+
+
+def _category_axis(axis: Axes, table: Comparison, key: str, categories: list[Any]) -> Callable[[Record], float]:
+    places = {canonical(x): float(i) for i, x in enumerate(categories)}
+    turned = _turned(categories)
+    axis.set_xticks(range(len(categories)), [spell(x) for x in categories])
+    axis.tick_params(axis="x", rotation=25 if turned else 0)
+    for label in axis.get_xticklabels():
+        label.set_horizontalalignment("right" if turned else "center")
+    axis.set_xlim(-0.5, len(categories) - 0.5)
+    return lambda record: places[canonical(_value(record, key))]
+
+
+def _numeric_axis(axis: Axes, table: Comparison, key: str) -> Callable[[Record], float]:
+    numbers = sorted({float(_value(record, key)) for record in table.records})
+    if numbers[0] > 0 and numbers[-1] >= _DECADE * numbers[0]:
+        axis.set_xscale("log")
+    if len(numbers) <= 6:
+        axis.set_xticks(numbers, [f"{x:g}" for x in numbers])
+        axis.xaxis.set_minor_locator(NullLocator())
+    return lambda record: float(_value(record, key))
 
 
 def _medians(points: Sequence[tuple[float, float]], numeric: bool) -> tuple[list[tuple[float, float]], str]:
@@ -161,12 +184,12 @@ def _draw_references(axis: Axes, table: Comparison, name: str) -> None:
         if len(values) != 1:
             continue
         value = values[0].score.mean or 0.0
-        label = f"{values[0].name} ({role}, {headline})"
+        label = f"{values[0].name}, {'baseline' if role == RIVAL else role} on test data"
         low, high = _reach(axis)
         if low <= value <= high:
             axis.axhline(value, color=colour, ls=line, lw=1.2, label=label)
         else:
-            axis.plot([], [], color=colour, ls=line, label=f"{label}: {value:.4g}, outside")
+            axis.plot([], [], color=colour, ls=line, label=f"{label}: {value:.4g}, off scale")
 
 
 def _reach(axis: Axes) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,13 @@ def spell(value: Any) -> str:
 
 
 def spell_spread(mean: float | None, sd: float | None) -> str:
-    """``mean ± sd``; no sd where it is unknown or only rounding."""
+    """``mean ± sd`` to the second digit of the sd; no sd where it is unknown or only rounding."""
     if mean is None or sd is None or sd <= 1e-6 * abs(mean):
         return spell(mean)
-    return f"{mean:.4g} ± {sd:.2g}"
+    decimals = max(0, 1 - math.floor(math.log10(sd)))
+    if decimals > 6 or abs(mean) >= 1e6:
+        return f"{mean:.4g} ± {sd:.2g}"
+    return f"{mean:.{decimals}f} ± {sd:.{decimals}f}"
 
 
 def short_path(path: Path) -> str:

@@ -1,0 +1,102 @@
+"""Runs grouped over seeds, ranked, beside their baselines; the summary that a sweep keeps."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from matplotlib.figure import Figure
+from PIL import Image
+
+from eai.core.arguments import compare_overrides
+from eai.core.command import CONFIG_DIR
+from eai.core.comparison import row_of_run
+from eai.core.grouping import Comparison, comparisons, short_names
+from eai.core.leaderboard import flat_rows, leaderboard, write_summary
+from eai.core.records import find_runs, read_records
+from eai.core.references import references
+from eai.core.rundir import RunDirectory, read_json, write_json
+from eai.core.sweep_figures import sweep_figure
+
+TASKS: dict[str, dict[str, Any]] = {
+    "dynamics": {
+        "monitor": {"score": "val/nrmse", "mode": "min"},
+        "headline": {"score": "test/nrmse", "baseline": "persistence", "optimum": "reference"},
+    },
+    "recovery": {
+        "monitor": {"score": "val/mse", "mode": "min"},
+        "headline": {"score": "test/psnr_pooled", "baseline": "input", "optimum": None},
+    },
+}
+
+
+def fake_run(
+    path: Path,
+    *,
+    task: str = "dynamics",
+    seed: int = 0,
+    lr: float = 0.01,
+    width: int = 9,
+    data_seed: int = 0,
+    value: float | None = 0.5,
+    tested: float | None = None,
+    state: str = "COMPLETED",
+    baselines: Mapping[str, float] | None = None,
+    overrides: tuple[str, ...] = (),
+    **more: Any,
+) -> Path:
+    """The small files of a run directory, as a finished training leaves them."""
+    path.mkdir(parents=True)
+    config = TASKS[task] | {
+        "task": task,
+        "seed": seed,
+        "epochs": 3,
+        "trainer": {"max_epochs": 3},
+        "figures": {"at_end": True},
+        "data": {"_target_": "eai.tasks.fake.Waves", "n": 13, "seed": data_seed},
+        "model": {
+            "_target_": "eai.tasks.fake.Task",
+            "optimizer": {"_target_": "torch.optim.Adam", "lr": lr},
+            "net": {"width": width},
+        },
+    }
+    config |= {key: config.get(key, {}) | node if isinstance(node, dict) else node for key, node in more.items()}
+    (path / "config.yaml").write_text(yaml.safe_dump(config))
+    if overrides:
+        (path / ".hydra").mkdir()
+        (path / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
+    monitored = {**config["monitor"], "value": value}
+    done = {"monitored": monitored, "parameters": 117, "train_seconds": 7.0} if state == "COMPLETED" else {}
+    reason = {"reason": "NonFiniteLossError: train/loss became nan in epoch 2, step 11"} if state == "FAILED" else {}
+    write_json(path / "status.json", {"state": state, "started": f"2025-01-01T00:00:{seed:02d}", **done, **reason})
+    if state == "COMPLETED" and value is not None:
+        score = config["headline"]["score"]
+        write_json(path / "metrics.json", {score: value * 2 if tested is None else tested})
+        scores = {"persistence": 1.5, "upwind": 0.7, "reference": 1e-6} if baselines is None else baselines
+        write_json(path / "baselines.json", {name: {score: x} for name, x in scores.items()})
+    return path
+
+
+def sweep_json(folder: Path, *swept: str) -> None:
+    write_json(folder / "sweep.json", {"overrides": [], "swept": list(swept)})
+
+
+def rows_below(folder: Path, role: str = "model") -> list[dict[str, Any]]:
+    return [row for row in flat_rows(read_records([folder]))[1] if row["role"] == role]
+
+
+def table_below(folder: Path) -> Comparison:
+    (table,) = comparisons(read_records([folder]))
+    return table
