@@ -105,8 +105,10 @@ def _draw_panel(axis: Axes, table: Comparison, key: str) -> None:
         axis.axhline(median(ys), color=BLACK, lw=1.2, label="median")
     else:
         medians, label = _medians(points, categories is None)
-        axis.plot(*zip(*medians, strict=True), "-" if categories is None else "", color=BLACK, lw=1.2, marker="_",
-                  ms=9 if categories is None else 24, label=label, zorder=2 if categories is None else 5)  # fmt: skip
+        line: dict[str, Any] = (
+            {"ls": "-", "ms": 9, "zorder": 2} if categories is None else {"ls": "", "ms": 24, "zorder": 5}
+        )
+        axis.plot(*zip(*medians, strict=True), color=BLACK, lw=1.2, marker="_", label=label, **line)
     _scale_scores(axis, ys)
     _draw_references(axis, table, name)
     failed = [place(record) for record in table.records if record.state == "FAILED"]
