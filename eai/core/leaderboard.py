@@ -25,6 +25,7 @@ _AFTER = ("score", "score_mean", "score_sd", "test", "test_mean", "test_sd", "se
           "reason", "run")  # fmt: skip
 _REASON_LENGTH = 160
 _ATTEMPTS = 3
+_MOST_GROUPS = 30
 
 
 def columns_of(tables: Sequence[Comparison]) -> tuple[str, ...]:
@@ -82,6 +83,8 @@ def _reference_row(table: Comparison, reference: Reference, names: dict[str, str
 def leaderboard(folders: Sequence[str | Path], markdown: bool = False) -> str:
     """One table per task, the best group first, with the best run's directory and the failed runs below.
 
+    It has the best groups only where there are very many (CSV and JSON have all).
+
     Raises:
         ConfigError: a folder does not exist.
     """
@@ -119,7 +122,7 @@ def _cells(table: Comparison, names: dict[str, str]) -> tuple[list[str], list[li
     header = ["method", *(names[key] for key in table.keys), str(table.score), str(table.headline["score"]), "seeds",
               "seconds"]  # fmt: skip
     rows, styles = [], []
-    for group in table.groups:
+    for group in table.groups[:_MOST_GROUPS]:
         score, test = group.monitored, group.tested
         parameters = [spell(group.parameter(key)) for key in table.keys]
         seeds = str(len(group.scored)) if group.states == "COMPLETED" else group.states
@@ -135,8 +138,9 @@ def _cells(table: Comparison, names: dict[str, str]) -> tuple[list[str], list[li
         styles.append("" if one.role != BASELINE else "dim")
     best = table.groups[0].best
     note = [f"best    {short_path(best.path)}  {table.score} {best.monitored:.4g}"] if best else []
-    if len(shown) < len(every):
-        note.append(f"{len(every) - len(shown)} more rows of baselines: --csv")
+    hidden = len(table.groups[_MOST_GROUPS:]) + len(every) - len(shown)
+    if hidden:
+        note.append(f"{hidden} more rows with --csv")
     return header, rows, styles, note
 
 

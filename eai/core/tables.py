@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from eai.core.rundir import finite_or_none
+
 FORMATS = ("table", "csv", "json", "markdown")
 UNKNOWN = "–"
 
@@ -52,7 +54,8 @@ def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 
 def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
-    return json.dumps(rows, indent=2, allow_nan=False) + "\n"
+    plain = [finite_or_none(row) for row in rows]
+    return json.dumps(plain, indent=2, allow_nan=False, default=str) + "\n"
 
 
 def as_markdown(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> str:
