@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -15,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from eai.core.errors import EaiError, Interrupted
-from eai.core.sweep import is_parallel
+from eai.core.sweep import is_parallel, on_slurm, requeue
 
 log = logging.getLogger("eai")
 T = TypeVar("T")
@@ -72,7 +73,8 @@ def call(function: Callable[[], T]) -> T:
 def call_job(function: Callable[[], T], failed: T) -> T:
     """Call a job of a sweep: one that fails is recorded, and the sweep goes on with ``failed`` for its result.
 
-    A signal ends the sweep, or, where jobs run side by side, is left to the process that started them.
+    A signal ends the sweep; where jobs run side by side it is left to the process that started them, and on SLURM its
+    warning has the job started again.
     """
     global _told_to_stop
     if _told_to_stop:
@@ -82,7 +84,10 @@ def call_job(function: Callable[[], T], failed: T) -> T:
     except EaiError as error:
         log.error("error: %s", error)
     except Interrupted as stop:
-        if not is_parallel(HydraConfig.instance().cfg):
+        config = HydraConfig.instance().cfg
+        if on_slurm(config) and stop.signum == signal.SIGUSR1:
+            requeue()
+        if not is_parallel(config):
             raise SystemExit(stop.exit_code) from stop
         _told_to_stop = True
     except Exception:

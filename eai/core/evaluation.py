@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from eai.core.fitting import build_trainer, preflight, quiet_lightning, score_an
 from eai.core.hyperparameters import flat_keys
 from eai.core.loading import build_data_and_task
 from eai.core.rundir import RunDirectory
+from eai.core.schema import Accelerator
 from eai.core.task import Task
 
 
@@ -43,9 +45,14 @@ def evaluate(cfg: DictConfig) -> float:
     result.path.mkdir(parents=True)
     result.save_config(saved)
     with result.tracked():
-        trainer = build_trainer(saved, result, [], experiment.accelerator)
+        trainer = build_trainer(saved, result, [], _one_process(experiment.accelerator))
         score_and_report(trainer, result, data, task, history=None)
     return task.final_scores["model"][experiment.headline.score]
+
+
+def _one_process(accelerator: Accelerator) -> Accelerator:
+    """Scoring takes one process, in whatever number a run was trained."""
+    return replace(accelerator, devices=1, num_nodes=1, strategy="auto")
 
 
 def _apply_overrides(composed: DictConfig, cfg: DictConfig) -> dict[str, tuple[Any, Any]]:

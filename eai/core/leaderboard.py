@@ -80,8 +80,9 @@ def _reference_row(table: Comparison, reference: Reference, names: dict[str, str
     }  # fmt: skip
 
 
-def leaderboard(folders: Sequence[str | Path], markdown: bool = False) -> str:
-    """One table per task, the best group first, with the best run's directory and the failed runs below.
+def leaderboard(folders: Sequence[str | Path], markdown: bool = False, failures: bool = True) -> str:
+    """One table per task, the best group first, with the best run's directory and, with ``failures``, the failed
+    runs below.
 
     It has the best groups only where there are very many (CSV and JSON have all).
 
@@ -100,8 +101,8 @@ def leaderboard(folders: Sequence[str | Path], markdown: bool = False) -> str:
         else:
             pieces.append(grid(title, header, rows, styles))
         pieces += note
-        pieces += [_unfinished(record) for record in table.records if record.state == "FAILED"]
-    pieces += [_unfinished(record) for record in records if not record.config]
+        pieces += [_unfinished(record) for record in table.records if failures and record.state == "FAILED"]
+    pieces += [_unfinished(record) for record in records if failures and not record.config]
     return "\n\n".join(str(piece).strip() for piece in pieces) + "\n" if markdown else render(*pieces)
 
 

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from contextlib import ExitStack
@@ -49,6 +50,9 @@ class Sweep(Callback):
                 name.unlink()
         swept = keys_of_this_sweep()
         write_json(folder / "sweep.json", {"overrides": list(config.hydra.overrides.task), "swept": swept})
+        if on_slurm(config):
+            # The warning before a job's time is up: our own handler for it saves and requeues.
+            os.environ["SUBMITIT_PREEMPT_SIGNAL"] = "USR1"
         if is_parallel(config):
             _warn_of_crowding(config)
             for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
@@ -73,7 +77,7 @@ class Sweep(Callback):
         folder = Path(config.hydra.sweep.dir)
         jobs = sorted((folder / ".jobs").glob("*"))
         if jobs:
-            print(leaderboard([folder]))
+            print(leaderboard([folder], failures=False))
         bad = [(job.name, state) for job in jobs if (state := _state(folder / job.name)).get("state") != "COMPLETED"]
         for name, state in bad:
             reason = f": {state['reason']}" if state.get("reason") else ""
@@ -90,6 +94,20 @@ class Sweep(Callback):
 def is_parallel(config: DictConfig) -> bool:
     """Whether jobs run side by side in other processes of this machine."""
     return "joblib" in str(config.hydra.launcher.get("_target_"))
+
+
+def on_slurm(config: DictConfig) -> bool:
+    """Whether jobs are submitted to SLURM."""
+    return "SlurmLauncher" in str(config.hydra.launcher.get("_target_"))
+
+
+def requeue() -> None:
+    """Ask SLURM to start this job again: it goes on from its checkpoint, and whoever waits for it waits on."""
+    if os.environ.get("SLURM_PROCID") == "0":
+        array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+        # One task of an array has the number of the whole array for its own.
+        job = f"{array}_{task}" if array and task else os.environ["SLURM_JOB_ID"]
+        subprocess.run(["scontrol", "requeue", job], check=False, timeout=60)
 
 
 def _state(folder: Path) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import os
 import random
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -279,7 +279,7 @@ def test_full_disk_stops_the_run_with_the_reason_and_the_last_good_checkpoint_go
 
     def fill(self: LastCheckpoint, trainer: L.Trainer, *rest: Any) -> None:
         if trainer.global_step == 9:
-            with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+            with filler.open("wb", buffering=0) as file, suppress(OSError):
                 while True:
                     file.write(bytes(4096))
         original(self, trainer, *rest)
@@ -367,8 +367,7 @@ def test_second_signal_within_half_a_second_counts_as_the_first_and_a_later_one_
         assert stop.received == signal.SIGINT
         stop._since -= 1
         with pytest.raises(Interrupted):
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(5)  # never reached: the handler raises
+            signal.raise_signal(signal.SIGTERM)
 
 
 def test_status_is_replaced_whole_even_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
