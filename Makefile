@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-slow bench lint format clean
+.PHONY: demo test test-slow test-slurm bench lint format clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -19,10 +19,15 @@ demo: $(READY)
 	echo && echo "Watch them:  $(BIN)/tensorboard --logdir outputs"
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not slurm"
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow
+
+# Starts a SLURM of two nodes on this host (root; packages slurm-wlm and munge), and stops it again.
+test-slurm: $(READY)
+	tests/slurm/cluster start
+	$(BIN)/python -m pytest -q -m slurm; code=$$?; tests/slurm/cluster stop; exit $$code
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.assimilation_inference

@@ -6,7 +6,6 @@ import importlib
 import os
 import pkgutil
 import shutil
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -23,55 +22,12 @@ with install_import_hook("eai", "tests.typechecker.check"):
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import eai.evaluate
-from eai.core.command import CONFIG_DIR
 from eai.core.rundir import RunDirectory
+from tests.runs import TINY, Train, train_in
 
 torch.set_num_threads(1)
-
-# Small and odd, so that a whole run takes a second.
-TINY = (
-    "task=assimilation",
-    "data.n=13",
-    "data.network.p=5",
-    "data.network.withheld=2",
-    "data.n_train=30",
-    "data.n_val=7",
-    "data.n_test=11",
-    "data.batch_size=8",
-    "model/assimilation=increment_mlp",
-    "model.net.width=9",
-    "epochs=3",
-    "accelerator.threads=1",
-)
-
-Train = Callable[..., RunDirectory]
-
-
-def composed(config_name: str, overrides: Sequence[str]) -> DictConfig:
-    with initialize_config_dir(CONFIG_DIR):
-        return compose(config_name, list(overrides))
-
-
-def train_in(directory: Path, overrides: Sequence[str]) -> RunDirectory:
-    """What `eai-train` does, in this process and in the given directory."""
-    cfg = composed("train", overrides)
-    if not cfg.resume and not directory.exists():
-        (directory / ".hydra").mkdir(parents=True)
-        OmegaConf.save(cfg, directory / ".hydra" / "config.yaml")  # as Hydra does: interpolations stay alive
-    eai.core.training.train(cfg, directory, overrides)
-    return RunDirectory(directory)
-
-
-def curves_of(run: RunDirectory) -> dict[str, list[tuple[int, float]]]:
-    """Every scalar that TensorBoard shows of a run, by step."""
-    events = EventAccumulator(str(run.tensorboard))
-    events.Reload()
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 @pytest.fixture

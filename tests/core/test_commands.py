@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TINY
+from tests.runs import TINY
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ from eai.core.config import build, check_experiment, resolve
 from eai.core.errors import ConfigError
 from eai.core.fitting import preflight
 from eai.core.loading import build_data_and_task
-from tests.conftest import composed
+from tests.runs import composed
 
 
 def prepare(*overrides: str) -> None:

@@ -8,19 +8,18 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing
-from omegaconf import OmegaConf
 
+import eai.core.fitting
 from eai.core.data import Batches, Samples
 from eai.core.devices import process_count, reserved_gpus
 from eai.core.errors import ConfigError, RankError
 from eai.core.evaluation import evaluate
-from eai.core.launch import first_failure, same_everywhere
-from eai.core.ranks import Agreement, from_rank_zero, gather
+from eai.core.launch import first_failure
 from eai.core.rundir import RunDirectory, read_json
 from eai.core.schema import Accelerator
-from tests.conftest import TINY, Train, composed, curves_of
+from tests.core.children import agree_in_a_group, start
 from tests.core.jobs import processes_in, report, run, started, until
+from tests.runs import TINY, Train, composed, curves_of
 
 # Samples that two processes cannot share evenly, in training, validation and test.
 ODD = (*TINY, "data.n_train=29", "figures.at_end=false")
@@ -61,33 +60,14 @@ def test_processes_share_each_global_batch_without_padding(processes: int, count
         assert float(mean) == pytest.approx(float(expected.double().mean()), rel=1e-12)
 
 
-def _in_a_group(rank: int, folder: str) -> None:
-    import torch.distributed as dist
-
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    assert gather(rank) == [0, 1]
-    assert Agreement(rank, 7 - rank).result() == [1, 7]
-    assert from_rank_zero(lambda: rank) == 0
-    with pytest.raises(ConfigError, match="as rank 0 says"):
-        from_rank_zero(_refuse)
-    same_everywhere(OmegaConf.create({"a": {"b": 1}}))
-    with pytest.raises(ConfigError, match=r"^a\.b, c: expected the same in all processes"):
-        same_everywhere(OmegaConf.create({"a": {"b": rank}, "d": 3, **({"c": 1} if rank else {})}))
-    dist.destroy_process_group()
-
-
-def _refuse() -> None:
-    raise ConfigError("as rank 0 says")
-
-
 def test_ranks_gather_agree_and_refuse_together(tmp_path: Path) -> None:
-    processes = torch.multiprocessing.spawn(_in_a_group, (str(tmp_path),), nprocs=2, join=False)
-    try:
-        while not processes.join(timeout=60):
-            pass
-    finally:
-        for process in processes.processes:
-            process.kill()
+    processes = [start(agree_in_a_group, rank, str(tmp_path)) for rank in range(2)]
+    for process in processes:
+        process.join(timeout=60)
+    codes = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()
+    assert codes == [0, 0]
 
 
 def gradient(of: RunDirectory, start: RunDirectory, lr: float) -> dict[str, torch.Tensor]:
@@ -183,9 +163,10 @@ def test_number_of_processes_follows_from_the_accelerator(train: Train) -> None:
         train(*TINY, "accelerator=multi_node", "accelerator.accelerator=cpu")
 
 
-def test_more_processes_than_samples_are_refused(train: Train) -> None:
-    with pytest.raises(RankError, match=r"accelerator\.devices: expected at most one process per val sample \(1\)"):
-        train(*TINY, *TWO, "data.n_val=1")
+def test_more_processes_than_samples_are_refused(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eai.core.fitting, "processes", lambda: 8)
+    with pytest.raises(ConfigError, match=r"accelerator\.devices: expected at most one process per val sample \(7\)"):
+        train(*TINY)
 
 
 def test_jobs_side_by_side_take_different_gpus_and_wait_for_free_ones(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from eai.core.comparison import row_of_run
 from eai.core.errors import ConfigError, Interrupted, NonFiniteLossError
 from eai.core.evaluation import evaluate
 from eai.core.rundir import RunDirectory, read_json, write_json
-from tests.conftest import TINY, Train, composed
+from tests.runs import TINY, Train, composed
 
 
 def tensorboard_of(run: RunDirectory) -> EventAccumulator:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 import random
 import signal
@@ -23,7 +22,8 @@ from eai.core.checkpoints import AtomicCheckpointIO, LastCheckpoint, check_check
 from eai.core.errors import ConfigError, DiskFullError, Interrupted, NonFiniteLossError, RunInUseError
 from eai.core.rundir import RunDirectory, read_json, write_json
 from eai.core.task import Task
-from tests.conftest import TINY, Train, curves_of, train_in
+from tests.core.children import start, train_and_die, train_until_stopped, trainer_of
+from tests.runs import TINY, Train, curves_of, train_in
 
 # Three epochs of four steps, the last one of which is smaller; last.ckpt after every second epoch only.
 SPARSE = (*TINY, "figures.at_end=false", "reporting.checkpoint_every_n_epochs=2")
@@ -59,11 +59,6 @@ def assert_equal(one: Any, two: Any) -> None:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     """The run that nothing interrupts."""
     return train_in(tmp_path_factory.mktemp("whole") / "run", SPARSE)
-
-
-def trainer_of(hooked: Any, arguments: tuple[Any, ...]) -> L.Trainer:
-    """Of a hook of a callback, or of a LightningModule."""
-    return arguments[0] if arguments and isinstance(arguments[0], L.Trainer) else hooked.trainer
 
 
 def signal_at(monkeypatch: pytest.MonkeyPatch, owner: type, hook: str, step: int, signum: int) -> None:
@@ -124,44 +119,11 @@ def test_stop_while_scoring_leaves_the_training_finished(
     assert_same_result(train(*SPARSE), whole)
 
 
-def _die(owner: type, hook: str, step: int) -> None:
-    """In a forked process: let it die outright at a step, as `kill -9` would."""
-    original = getattr(owner, hook)
-
-    def dying(self: Any, *arguments: Any, **named: Any) -> Any:
-        if trainer_of(self, arguments).global_step == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return original(self, *arguments, **named)
-
-    setattr(owner, hook, dying)
-
-
-def _train_and_die(directory: Path, overrides: tuple[str, ...], step: int) -> None:
-    _die(LastCheckpoint, "on_train_batch_start", step)
-    train_in(directory, overrides)
-
-
-def _train(directory: Path, overrides: tuple[str, ...]) -> None:
-    try:
-        train_in(directory, overrides)
-    except Interrupted as stop:
-        raise SystemExit(stop.exit_code) from None
-
-
-def start(target: Any, *arguments: Any) -> Any:
-    """A process that already has torch and eai, and so starts at once."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.conftest"])
-    process = context.Process(target=target, args=arguments, daemon=True)
-    process.start()
-    return process
-
-
 @pytest.mark.parametrize("step", [3, 9, 11])
 def test_killed_run_loses_at_most_what_came_after_its_last_checkpoint(
     step: int, whole: RunDirectory, tmp_path: Path
 ) -> None:
-    process = start(_train_and_die, tmp_path / "run", (*SPARSE, "reporting.checkpoint_every_n_steps=3"), step)
+    process = start(train_and_die, tmp_path / "run", (*SPARSE, "reporting.checkpoint_every_n_steps=3"), step)
     process.join(timeout=120)
     assert process.exitcode == -signal.SIGKILL
     run = RunDirectory(tmp_path / "run")
@@ -179,7 +141,7 @@ def test_kills_and_signals_at_random_moments_change_nothing(repeat: int, whole: 
     overrides = (*SPARSE, "reporting.checkpoint_every_n_steps=2")
     run = RunDirectory(tmp_path / "run")
     for signum in (chance.choice([signal.SIGKILL, signal.SIGTERM]) for _ in range(3)):
-        process = start(_train, run.path, overrides)
+        process = start(train_until_stopped, run.path, overrides)
         # The start of training takes a part of this, training and scoring the rest.
         process.join(timeout=chance.uniform(0.3, 2.5))
         if process.is_alive():

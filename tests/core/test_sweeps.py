@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 
 from eai.core.rundir import read_json
 from eai.core.sweep_names import sweep_name, swept_keys
-from tests.conftest import TINY
 from tests.core.jobs import only, processes_in, report, run, started, states, until
+from tests.runs import TINY
 
 QUICK = (*TINY, "figures.at_end=false")
 SOLVER = (

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from eai.core.rundir import RunDirectory, read_json
-from tests.conftest import TINY, curves_of
 from tests.core.jobs import only, started, states, until
+from tests.runs import TINY, curves_of
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(400)]
 
