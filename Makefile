@@ -25,8 +25,7 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks.assimilation_inference
-	$(BIN)/python -m benchmarks.dynamics_scaling
+	$(BIN)/python -m benchmarks
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ def wave_graphs(nx: int = 25, nt: int = 15, speed: float = 0.6) -> list[graph_da
     edges = torch.tensor((chord < 0.5).astype(int)).nonzero().t().contiguous()
     place = torch.tensor(np.arange(1, nx + 1) / nx, dtype=torch.float).unsqueeze(1)
     graphs = []
-    for now, after in zip(states[:-1], states[1:], strict=True):
+    for now, after in pairwise(states):
         value, target = (torch.tensor(state, dtype=torch.float).unsqueeze(1) for state in (now, after))
         graphs.append(graph_data.Data(x=torch.cat((value, place), dim=1), y=target, edge_index=edges))
     return graphs
@@ -146,7 +147,7 @@ class ImageNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         sizes = (1, 16, 32, 64)
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in pairwise(sizes))
         up = ((64, 32, 0), (32, 16, 1), (16, 1, 1))
         self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 3, 2, 1, output_padding=c) for a, b, c in up)
 

@@ -13,8 +13,8 @@
 
 All three take turns in one process, with as many threads: eai's training pauses at the end of every block of epochs
 and lets the other two train as many steps. A block is as long as the interval of validation and checkpoints (their
-least common multiple), so that each contains its share of both. The first block warms up. Ratios are medians over blocks
-of the ratio within a block.
+least common multiple), so that each contains its share of both. The first block warms up. Ratios are medians over
+blocks of the ratio within a block.
 
 ``generation`` is the share of eai's time that makes new samples, measured as the same call on the bare side. The
 ratio that is checked is eai/(bare + generation): endless data are what such an experiment asks for, and whoever
@@ -74,7 +74,7 @@ class Bare:
         self.task.train()
         L.seed_everything(experiment.seed, verbose=False)
         self._random = torch.get_rng_state()
-        self.steps, self.loss = 0, math.nan
+        self.steps, self.loss, self._loss = 0, math.nan, torch.zeros(())
 
     def train(self, epochs: int) -> tuple[float, float]:
         """Seconds of the steps, and of generating samples."""
@@ -87,10 +87,8 @@ class Bare:
             generation += time.perf_counter() - started if self.data.fresh and self._epoch else 0.0
             losses = []
             for batch in self._loader:
-                started = time.perf_counter()
-                loss = self._step(batch)
-                seconds += time.perf_counter() - started
-                losses.append((loss, len(batch[0])))
+                seconds += self.timed_step(batch)
+                losses.append((self._loss, len(batch[0])))
             if self._scheduler is not None:
                 self._scheduler.step()
             self.steps, self._epoch = self.steps + len(losses), self._epoch + 1
@@ -102,13 +100,16 @@ class Bare:
         sampler: Any = self._loader.sampler
         sampler.set_epoch(epoch)
 
-    def _step(self, batch: Any) -> torch.Tensor:
+    def timed_step(self, batch: Any) -> float:
+        """Seconds of one optimisation step."""
+        started = time.perf_counter()
         self._optimizer.zero_grad()
         terms = self.task.loss(self.task(batch), batch)
         loss = torch.stack([term.mean() for term in terms.values()]).sum()
         loss.backward()
         self._optimizer.step()
-        return loss.detach()
+        self._loss = loss.detach()
+        return time.perf_counter() - started
 
 
 class Turns(L.Callback):
@@ -132,13 +133,17 @@ class Turns(L.Callback):
         self._started = time.perf_counter()
 
     def _rivals(self, eai: float) -> None:
+        deterministic = torch.are_deterministic_algorithms_enabled()
         bare, generation = self._bare.train(self._epochs)
         steps, self.losses["bare"] = self._bare.steps, self._bare.loss
         slides = math.nan
         if self._slides is not None:
+            # A notebook does not ask for deterministic algorithms, as our Trainer does for the whole process.
+            torch.use_deterministic_algorithms(False)
             started = time.perf_counter()
             losses = [next(self._slides) for _ in range(steps)]
             slides = time.perf_counter() - started
+            torch.use_deterministic_algorithms(deterministic)
             self.losses["slides"] = sum(losses[-10:]) / 10
         for name, seconds in (("slides", slides), ("bare", bare), ("eai", eai), ("generation", generation)):
             self.ms[name].append(seconds / steps * 1e3)
@@ -221,7 +226,7 @@ def table(found: dict[str, dict[str, Any]]) -> Table:
             f"{one['generation_share']:.0%}", f"{one['eai_to_bare_and_generation']:.2f}", f"{one['eai_to_bare']:.2f}",
             f"{one['slides_to_eai']:.1f}" if has_slides else "–", f"{one['losses']['eai']:.3g}",
         ])  # fmt: skip
-    note = "Milliseconds per optimisation step: median (smallest–largest) of blocks; definitions in `benchmarks/throughput.py`."
+    note = "Milliseconds per optimisation step, median (smallest–largest); definitions in `benchmarks/throughput.py`."
     columns = ["experiment", "slides", "bare", "eai", "generation", "eai/(bare+gen.)", "eai/bare", "slides/eai", "loss"]
     return Table("Throughput", note, columns, rows)
 
