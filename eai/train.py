@@ -10,11 +10,11 @@ from eai.core.command import CONFIG_DIR, EXECUTION_WHITELIST, call, run_hydra
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="train", execution_whitelist=EXECUTION_WHITELIST)
-def app(cfg: DictConfig) -> float:
+def app(cfg: DictConfig) -> float | tuple[float, ...]:
     from eai.core.training import train
 
     job = HydraConfig.get()
-    return call(lambda: train(cfg, job.runtime.output_dir, job.overrides.task))
+    return call(lambda: train(cfg, job.runtime.output_dir, job.overrides.task, job))
 
 
 def main() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -68,18 +70,27 @@ def call(function: Callable[[], T]) -> T:
 
 
 def _run_dir(resume: str | None, fresh: str) -> str:
-    if resume and not (Path(resume) / "config.yaml").is_file():
+    if not resume:
+        return fresh
+    # A checkpoint stands for the run that it belongs to.
+    run = Path(resume).parents[1] if Path(resume).is_file() and Path(resume).suffix == ".ckpt" else Path(resume)
+    if not (run / "config.yaml").is_file():
         # Said here, because Hydra is about to create the directory.
-        print(f"error: resume: expected the directory of a run, got {resume}", file=sys.stderr)
+        print(f"error: resume: expected the directory of a run, or a checkpoint in one, got {resume}", file=sys.stderr)
         raise SystemExit(1)
-    return resume or fresh
+    return str(run)
 
 
-def _hydra_subdir(resume: str | None) -> str | None:
-    # A resumed run keeps the `.hydra` folder that its first start wrote.
-    return None if resume else ".hydra"
+def _run_name() -> str:
+    """A name for a run's directory: the time and a random id, or what all processes of one job have in common."""
+    job, step, torchrun = (os.environ.get(n) for n in ("SLURM_JOB_ID", "SLURM_STEP_ID", "TORCHELASTIC_RUN_ID"))
+    if torchrun:
+        return f"torchrun_{torchrun}"
+    if job and step:
+        # The same again when the job is requeued, which so goes on where it was.
+        return f"slurm_{job}_{step}"
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(2)}"
 
 
-OmegaConf.register_resolver("eai.short_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+OmegaConf.register_resolver("eai.run_name", _run_name, use_cache=True, replace=True)
 OmegaConf.register_resolver("eai.run_dir", _run_dir, replace=True)
-OmegaConf.register_resolver("eai.hydra_subdir", _hydra_subdir, replace=True)

@@ -26,7 +26,7 @@ def split_generator(seed: int, split: Split, epoch: int = 0, device: str = "cpu"
 
 
 class Samples(Dataset[B], Generic[B]):
-    """The samples of one split as one Batch; a list of indices gives a Batch, without collation.
+    """The samples of one split as one Batch; several indices at once give a Batch, without collation.
 
     With ``fresh`` the samples are generated again for each epoch, from (seed, split, epoch).
     """
@@ -47,36 +47,61 @@ class Samples(Dataset[B], Generic[B]):
     def __len__(self) -> int:
         return len(self.all[0])
 
-    def __getitem__(self, index: int) -> B:
-        return self.__getitems__([index])
-
-    def __getitems__(self, indices: list[int]) -> B:
-        chosen = torch.tensor(indices)
-        return cast(Any, type(self.all))(*(field[chosen] for field in self.all))
+    def __getitem__(self, indices: Tensor) -> B:
+        return cast(Any, type(self.all))(*(field[indices] for field in self.all))
 
 
-class EpochOrder(Sampler[int]):
-    """A new permutation for each epoch that depends on (seed, epoch) alone.
+class Batches(Sampler[Tensor]):
+    """The indices of each batch of an epoch, for one of ``processes`` that share the work.
 
-    ``skip`` samples are left out once, at the start of the next epoch: a run that resumes in the
-    middle of an epoch goes on with the samples it had not seen.
+    All processes together take, step by step, what one process with ``processes`` times the batch size takes: of
+    each such global batch, process ``rank`` has the rank-th part. Nothing is padded. A global batch that is smaller
+    than the others is divided as evenly as it can be; ``weight`` says how a mean over a part counts.
+
+    Args:
+        samples: of the split; told the epoch before each one.
+        batch_size: samples per step and process.
+        seed: of a new order in each epoch, which depends on (seed, epoch) alone; None keeps the samples in order.
     """
 
-    def __init__(self, samples: Samples[B], seed: int) -> None:
-        self._samples, self._seed, self._epoch, self.skip = samples, seed, 0, 0
+    def __init__(
+        self, samples: Samples[B], batch_size: int, seed: int | None = None, rank: int = 0, processes: int = 1
+    ) -> None:
+        self._samples, self._seed, self._rank, self._processes = samples, seed, rank, processes
+        self._global_size, self._epoch = batch_size * processes, 0
+        self.skip = 0  # batches to leave out once: a run that resumes within an epoch has seen them
 
     def set_epoch(self, epoch: int) -> None:
         self._epoch = epoch
         self._samples.set_epoch(epoch)
 
     def __len__(self) -> int:
-        return len(self._samples)
+        whole, rest = divmod(len(self._samples), self._global_size)
+        # In order, a process goes without when there is nothing left for it.
+        return whole + (rest > self._rank if self._seed is None else rest > 0)
 
-    def __iter__(self) -> Iterator[int]:
-        word = np.random.SeedSequence([self._seed, 3, self._epoch]).generate_state(1, np.uint32)[0]
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(int(word)))
+    def __iter__(self) -> Iterator[Tensor]:
         start, self.skip = self.skip, 0
-        yield from order[start:].tolist()
+        for whole in self._order().split(self._global_size)[start:]:
+            part = whole.tensor_split(self._processes)[self._rank]
+            if len(part) or self._seed is not None:
+                # Training steps are taken together: who has nothing left repeats a sample, with weight 0.
+                yield part if len(part) else whole[:1]
+
+    def weight(self, step: int) -> float:
+        """Of a mean over this process's part of batch ``step``: 1 wherever all parts have equally many samples.
+
+        Σ_r weight_r · mean_r / processes is the mean over the global batch.
+        """
+        size = min(self._global_size, len(self._samples) - step * self._global_size)
+        part = size // self._processes + (self._rank < size % self._processes)
+        return part * self._processes / size
+
+    def _order(self) -> Tensor:
+        if self._seed is None:
+            return torch.arange(len(self._samples))
+        word = np.random.SeedSequence([self._seed, 3, self._epoch]).generate_state(1, np.uint32)[0]
+        return torch.randperm(len(self._samples), generator=torch.Generator().manual_seed(int(word)))
 
 
 def _whole_batch(batch: B) -> B:
@@ -114,10 +139,10 @@ class DataModule(LightningDataModule, ABC, Generic[B]):
         """The first ``size`` samples of a split (all, if None) as one Batch."""
         self.setup()
         samples = self.samples[split]
-        return samples.__getitems__(list(range(len(samples) if size is None else min(size, len(samples)))))
+        return samples[torch.arange(len(samples))[:size]]
 
     def train_dataloader(self) -> DataLoader[B]:
-        return self._loader("train", EpochOrder(self.samples["train"], self.seed))
+        return self._loader("train", self.seed)
 
     def val_dataloader(self) -> DataLoader[B]:
         return self._loader("val")
@@ -125,12 +150,14 @@ class DataModule(LightningDataModule, ABC, Generic[B]):
     def test_dataloader(self) -> DataLoader[B]:
         return self._loader("test")
 
-    def _loader(self, split: Split, order: EpochOrder | None = None) -> DataLoader[B]:
-        # A DataLoader draws a number at every start: from a generator of its own, not torch's global one.
+    def _loader(self, split: Split, seed: int | None = None) -> DataLoader[B]:
+        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        # `batch_size=None`: the sampler's items are whole batches already. A DataLoader draws a number at every
+        # start: from a generator of its own, not torch's global one.
         return DataLoader(
             self.samples[split],
-            batch_size=self.batch_size,
-            sampler=order,
+            batch_size=None,
+            sampler=Batches(self.samples[split], self.batch_size, seed, rank, processes),
             collate_fn=_whole_batch,
             generator=torch.Generator(),
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 
 class EaiError(Exception):
     """An error whose message is meant for the user; commands print it without a traceback."""
@@ -9,6 +11,18 @@ class EaiError(Exception):
 
 class ConfigError(EaiError):
     """The configuration, a run directory or a checkpoint cannot be used as given."""
+
+
+class RunInUseError(EaiError):
+    """Another process is working in the run directory."""
+
+
+class RankError(EaiError):
+    """A run of several processes ended because one of them failed."""
+
+
+class DiskFullError(EaiError):
+    """A file could not be written because the disk, or a quota, is full."""
 
 
 class NonFiniteLossError(EaiError):
@@ -23,7 +37,9 @@ class Interrupted(BaseException):
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"interrupted by signal {signum}")
-        self.exit_code = 128 + signum
+        self.signum = int(signum)
+        # SIGUSR1 is a cluster's warning before SIGTERM, and ends a run as that does.
+        self.exit_code = 130 if signum == signal.SIGINT else 143
 
 
 def require(holds: bool, name: str, expected: str, got: object) -> None:

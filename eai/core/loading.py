@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import lightning as L
-import torch
 from omegaconf import DictConfig
 
+from eai.core.checkpoints import load_weights
 from eai.core.config import build, check_experiment
 from eai.core.data import DataModule
 from eai.core.errors import ConfigError
@@ -40,30 +39,6 @@ def build_data_and_task(cfg: DictConfig, experiment: Experiment) -> tuple[DataMo
     task.check_data(data)
     task.prepare(data)
     return data, task
-
-
-def check_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without executing anything in it."""
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise ConfigError(f"no checkpoint {path}") from error
-    except (RuntimeError, UnpicklingError, EOFError, OSError, ValueError) as error:
-        reason = str(error).split(". ")[0].strip() or type(error).__name__
-        raise ConfigError(f"{path} is truncated or not a checkpoint of eai: {reason}") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise ConfigError(f"{path} is not a checkpoint of eai: it has no state_dict")
-    return checkpoint
-
-
-def load_weights(task: Task, path: Path) -> None:
-    weights = check_checkpoint(path)["state_dict"]
-    own = task.state_dict()
-    for name in sorted(own.keys() | weights.keys()):
-        ours, theirs = (tuple(w[name].shape) if name in w else "absent" for w in (own, weights))
-        if ours != theirs:
-            raise ConfigError(f"{path} does not fit the model: {name} is {theirs} there, {ours} here")
-    task.load_state_dict(weights)
 
 
 def load_run(run_dir: str | Path) -> Run:

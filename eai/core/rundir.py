@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import logging
 import math
 import os
 import platform
+import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,8 +24,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from eai.core.errors import ConfigError, Interrupted
+from eai.core.errors import ConfigError, DiskFullError, Interrupted, RankError, RunInUseError
 
+log = logging.getLogger("eai")
 _PACKAGES = ("eai", "torch", "torch_geometric", "lightning", "hydra-core", "omegaconf", "numpy")
 
 
@@ -36,8 +42,11 @@ def finite_or_none(value: Any) -> Any:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON under a temporary name in the same folder, then rename it into place."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(finite_or_none(content), indent=2, allow_nan=False) + "\n")
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(finite_or_none(content), indent=2, allow_nan=False) + "\n")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -90,8 +99,10 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.best = self.checkpoints / "best.ckpt"
         self.last = self.checkpoints / "last.ckpt"
+        self.previous = self.checkpoints / "previous.ckpt"
         self.tensorboard = self.path / "tensorboard"
         self.figures = self.path / "figures"
+        self._ranks = self.path / ".ranks"
         self._notes: dict[str, Any] = {}
 
     @classmethod
@@ -105,7 +116,17 @@ class RunDirectory:
         return run
 
     def save_config(self, cfg: DictConfig) -> None:
-        OmegaConf.save(cfg, self.config, resolve=True)
+        temporary = self.config.with_name(f".config.yaml.{os.getpid()}")
+        OmegaConf.save(cfg, temporary, resolve=True)
+        temporary.replace(self.config)
+
+    def save_composed(self, cfg: DictConfig, hydra: DictConfig) -> None:
+        """What Hydra composed, interpolations alive, and the overrides that it was composed from."""
+        folder = self.path / ".hydra"
+        folder.mkdir(exist_ok=True)
+        OmegaConf.save(cfg, folder / "config.yaml")
+        OmegaConf.save(hydra, folder / "hydra.yaml")
+        OmegaConf.save(hydra.overrides.task, folder / "overrides.yaml")
 
     def load_config(self) -> DictConfig:
         """The resolved configuration."""
@@ -118,6 +139,62 @@ class RunDirectory:
     def note(self, **facts: Any) -> None:
         """Add facts (as `train_seconds`) to ``status.json`` when the run ends."""
         self._notes.update(facts)
+
+    def state(self) -> dict[str, Any]:
+        """``status.json``; empty where no run has begun."""
+        return read_json(self.status) if self.status.is_file() else {}
+
+    @contextmanager
+    def locked(self) -> Iterator[int]:
+        """Hold the directory: yields the lock's file descriptor; freed with its last holder, however that ends.
+
+        Raises:
+            RunInUseError: another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise RunInUseError(f"hydra.run.dir: {self.path} is in use by {holder}") from None
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                    raise
+                log.warning("%s: this file system has no locks; a second run would not be refused", self.path)
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+            yield file.fileno()
+
+    def keep_previous_checkpoint(self) -> None:
+        """Give ``last.ckpt`` the second name ``previous.ckpt``, under which it stays when it is replaced."""
+        if not self.last.is_file():
+            return
+        temporary = self.checkpoints / f".previous.ckpt.{os.getpid()}"
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(self.last, temporary)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(self.last, temporary)
+        temporary.replace(self.previous)
+
+    def remove_leftovers(self) -> None:
+        """Remove temporary files that a killed process left, and reports of its ranks. Needs the lock."""
+        for folder in (self.path, self.checkpoints):
+            for temporary in folder.glob(".*.*.*"):
+                temporary.unlink()
+        shutil.rmtree(self._ranks, ignore_errors=True)
+
+    def report_rank(self, rank: int, **facts: Any) -> None:
+        """Leave word of what one of several processes came to, for the one that keeps ``status.json``."""
+        self._ranks.mkdir(exist_ok=True)
+        write_json(self._ranks / f"{rank}.json", {"rank": rank, "time": time.time(), "pid": os.getpid(), **facts})
+
+    def rank_reports(self) -> list[dict[str, Any]]:
+        """The reports of all ranks so far, the earliest first."""
+        return sorted((read_json(path) for path in self._ranks.glob("[0-9]*.json")), key=lambda report: report["time"])
 
     @contextmanager
     def tracked(self) -> Iterator[None]:
@@ -142,7 +219,22 @@ class RunDirectory:
             write("PREEMPTED", ended=_now(), exit_code=code)
             raise
         except BaseException as error:
-            reason = f"{type(error).__name__}: {error}"
-            write("FAILED", ended=_now(), exit_code=1, reason=reason)
+            name = "" if isinstance(error, RankError) else f"{type(error).__name__}: "
+            try:
+                write("FAILED", ended=_now(), exit_code=1, reason=f"{name}{error}")
+            except OSError as full:
+                log.error("%s could not be written (%s) and still says RUNNING", self.status, full)
             raise
         write("COMPLETED", ended=_now(), exit_code=0)
+
+
+@contextmanager
+def disk_full_named(run: RunDirectory) -> Iterator[None]:
+    """Turn the error of a full disk or quota into a ``DiskFullError`` that says what is left to go on from."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        left = f"the last good checkpoint is {run.last}" if run.last.is_file() else "no checkpoint was written"
+        raise DiskFullError(f"{error.strerror}: {error.filename or run.path}; {left}") from error

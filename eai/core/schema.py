@@ -21,21 +21,25 @@ class Monitor:
 
 @dataclass
 class Accelerator:
-    """Where a run computes. ``threads`` are torch's on a CPU; null leaves torch's own choice."""
+    """Where a run computes, and in how many processes: ``devices`` on each of ``num_nodes``.
+
+    ``threads`` are torch's on a CPU, of each process; null leaves torch's own choice. Once told to stop, several
+    processes have ``stop_within_seconds`` to reach the end of their step and save.
+    """
 
     accelerator: str
-    devices: int | str = 1
+    devices: int | Literal["auto"] = 1
     num_nodes: int = 1
     strategy: str = "auto"
     precision: str = "32-true"
     threads: int | None = None
+    stop_within_seconds: float = 12.0
 
     def __post_init__(self) -> None:
         require(self.threads is None or self.threads >= 1, "threads", "null or at least 1", self.threads)
-        require(
-            self.devices in (1, "auto"), "devices", "1 (several processes per run are not supported yet)", self.devices
-        )
-        require(self.num_nodes == 1, "num_nodes", "1 (several nodes per run are not supported yet)", self.num_nodes)
+        require(self.devices == "auto" or int(self.devices) >= 1, "devices", "auto or at least 1", self.devices)
+        require(self.num_nodes >= 1, "num_nodes", "at least 1", self.num_nodes)
+        require(self.stop_within_seconds > 0, "stop_within_seconds", "above 0", self.stop_within_seconds)
 
 
 @dataclass
@@ -51,14 +55,22 @@ class FigureSchedule:
 
 @dataclass
 class Reporting:
-    """How often a run says where it stands: a line, and ``last.ckpt``."""
+    """How often a run says where it stands: a line, and ``last.ckpt`` (at epochs, and if wished at steps and minutes).
+
+    A run that is killed outright loses what it did since that checkpoint.
+    """
 
     line_every_n_epochs: int = 1
     checkpoint_every_n_epochs: int = 1
+    checkpoint_every_n_steps: int | None = None
+    checkpoint_every_n_minutes: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("line_every_n_epochs", "checkpoint_every_n_epochs"):
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        steps, minutes = self.checkpoint_every_n_steps, self.checkpoint_every_n_minutes
+        require(steps is None or steps >= 1, "checkpoint_every_n_steps", "null or at least 1", steps)
+        require(minutes is None or minutes > 0, "checkpoint_every_n_minutes", "null or above 0", minutes)
 
 
 @dataclass
@@ -108,10 +120,16 @@ class Experiment:
     figures: FigureSchedule = field(default_factory=FigureSchedule)
     reporting: Reporting = field(default_factory=Reporting)
     expect: Expectation | None = None
+    init_from: str | None = None
     resume: str | None = None
+    objectives: list[Literal["score", "parameters", "seconds"]] = field(default_factory=lambda: ["score"])
+    retry_failed: bool = False
+    trials: int = 20
 
     def __post_init__(self) -> None:
         require(self.seed >= 0, "seed", "0 or more", self.seed)
         require(self.epochs >= 1, "epochs", "at least 1", self.epochs)
+        require(len(self.objectives) >= 1, "objectives", "at least one", self.objectives)
+        require(self.trials >= 1, "trials", "at least 1", self.trials)
         every = self.validate_every_n_epochs
         require(1 <= every <= self.epochs, "validate_every_n_epochs", f"1 … epochs = {self.epochs}", every)

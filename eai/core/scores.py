@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+
+from eai.core.ranks import gather
 
 # One value per sample, optionally with one weight per sample (0: the score does not apply to it).
 PerSample = Tensor | tuple[Tensor, Tensor]
@@ -31,11 +33,27 @@ class SampleMeans:
 
     def compute(self) -> dict[str, float]:
         """The means. A name whose weights sum to zero has none and is left out."""
-        sums = {name: entry.tolist() for name, entry in self._sums.items()}
-        return {name: total / count for name, (total, count) in sums.items() if count > 0}
+        return _means([self._totals()])
+
+    def compute_over_ranks(self) -> dict[str, float]:
+        """The means over the samples of all processes; every process must call it."""
+        return _means(gather(self._totals()))
+
+    def _totals(self) -> dict[str, list[float]]:
+        return {name: entry.tolist() for name, entry in self._sums.items()}
 
     def state(self) -> dict[str, Tensor]:
         return dict(self._sums)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         self._sums = dict(state)
+
+
+def _means(parts: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, float]:
+    """Means from each process's {name: (Σ w v, Σ w)}, added in the order of ranks."""
+    sums: dict[str, list[float]] = {}
+    for part in parts:
+        for name, (total, count) in part.items():
+            before = sums.get(name, [0.0, 0.0])
+            sums[name] = [before[0] + total, before[1] + count]
+    return {name: total / count for name, (total, count) in sums.items() if count > 0}

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eai.core.data import DataModule
-from eai.core.errors import NonFiniteLossError
+from eai.core.data import Batches, DataModule
+from eai.core.errors import ConfigError, NonFiniteLossError
 from eai.core.figures import Drawing
+from eai.core.ranks import gather, processes, rank
 from eai.core.scores import PerSample, SampleMeans
 
 B = TypeVar("B", bound=tuple[Tensor, ...])
@@ -48,6 +49,7 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         self._train_terms, self._val_means = SampleMeans(), SampleMeans()
         self._test_means: dict[str, SampleMeans] = {}
         self._methods: dict[str, Callable[[B], Estimate]] = {}
+        self.latest: dict[str, float] = {}  # the newest train/… and val/…
         self.final_scores: dict[str, dict[str, float]] = {}
 
     # What a task provides.
@@ -106,18 +108,27 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
     def training_step(self, batch: B, batch_idx: int) -> Tensor:
         terms = self.loss(self(batch), batch)
         loss = torch.stack([term.mean() for term in terms.values()]).sum()
-        self._train_terms.update(terms)
+        weight = self._weight_of_part(batch_idx)
+        if weight:
+            self._train_terms.update(terms)
         # Reading a number back from a GPU would wait for it: there the check comes at the epoch's end.
         if loss.device.type == "cpu" and not torch.isfinite(loss):
             self._refuse("train/loss", loss.item())
-        return loss
+        return loss if weight == 1 else weight * loss
+
+    def _weight_of_part(self, step: int) -> float:
+        """So that the mean of the processes' gradients is the gradient of the global batch's mean loss."""
+        if processes() == 1:
+            return 1.0
+        batches = getattr(self.trainer.train_dataloader, "sampler", None)
+        return batches.weight(step) if isinstance(batches, Batches) else 1.0
 
     def on_train_batch_end(self, outputs: Any, batch: B, batch_idx: int) -> None:
         # Not in `on_train_epoch_end`, which comes after validation and after the callbacks that report.
         if self.trainer.is_last_batch:
-            terms = self._train_terms.compute()
+            terms = self._train_terms.compute_over_ranks()
             self._train_terms = SampleMeans()
-            self._log_finite({"train/loss": sum(terms.values())} | {f"train/{k}": v for k, v in terms.items()})
+            self._report({"train/loss": sum(terms.values())} | {f"train/{k}": v for k, v in terms.items()})
 
     def validation_step(self, batch: B, batch_idx: int) -> None:
         output = self(batch)
@@ -126,11 +137,14 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         self._val_means.update(self.scores(batch, self.estimate(batch, output)))
 
     def on_validation_epoch_end(self) -> None:
-        means = self._val_means.compute()
+        means = self._val_means.compute_over_ranks()
         self._val_means = SampleMeans()
         terms = {name: means.pop(f"loss/{name}") for name in [k[5:] for k in means if k.startswith("loss/")]}
-        self._log_finite({"val/loss": sum(terms.values())} | {f"val/{name}": value for name, value in terms.items()})
-        self._log({f"val/{name}": value for name, value in self.summarise(means).items()})
+        losses = {"val/loss": sum(terms.values())} | {f"val/{name}": value for name, value in terms.items()}
+        scores = {f"val/{name}": value for name, value in self.summarise(means).items()}
+        self._report(losses, scores)
+        # For callbacks that monitor a score.
+        self.log_dict({**losses, **scores}, logger=False, on_step=False, on_epoch=True, batch_size=1)
 
     def on_test_start(self) -> None:
         data = getattr(self.trainer, "datamodule")  # noqa: B009 - absent from Trainer's annotations
@@ -143,39 +157,53 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
 
     def on_test_epoch_end(self) -> None:
         self.final_scores = {
-            name: {f"test/{key}": value for key, value in self.summarise(means.compute()).items()}
+            name: {f"test/{key}": value for key, value in self.summarise(means.compute_over_ranks()).items()}
             for name, means in self._test_means.items()
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["train_terms"] = self._train_terms.state()
-        checkpoint["torch_rng"] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            checkpoint["cuda_rng"] = torch.cuda.get_rng_state_all()
+        checkpoint["ranks"] = gather({"train_terms": self._train_terms.state(), "random": _random_state()})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._train_terms.restore(checkpoint["train_terms"])
-        self._resume_rng = checkpoint["torch_rng"], checkpoint.get("cuda_rng")
+        ranks = checkpoint["ranks"]
+        if len(ranks) != processes():
+            raise ConfigError(f"accelerator: expected {len(ranks)} processes, as before, got {processes()}")
+        self._train_terms.restore(ranks[rank()]["train_terms"])
+        self._resumed_random_state = ranks[rank()]["random"]
 
     def on_train_start(self) -> None:
-        state = self.__dict__.pop("_resume_rng", None)
+        state = self.__dict__.pop("_resumed_random_state", None)
         if state is not None:
-            torch.set_rng_state(state[0].cpu())
-            if state[1] is not None and torch.cuda.is_available():
-                torch.cuda.set_rng_state_all([s.cpu() for s in state[1]])
+            _set_random_state(state)
 
-    def _log_finite(self, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
+    def _report(self, losses: Mapping[str, float], scores: Mapping[str, float] | None = None) -> None:
+        """Log one value per epoch, already a mean over its samples, at once: what a checkpoint comes after is written.
+
+        Through the logger itself, since Lightning's `self.log` costs as much as a step of a small net.
+        """
+        for name, value in losses.items():
             if not np.isfinite(value):
                 self._refuse(name, value)
-        self._log(values)
-
-    def _log(self, values: Mapping[str, float]) -> None:
-        # One value per epoch, already a mean over its samples.
-        self.log_dict(dict(values), on_step=False, on_epoch=True, batch_size=1)
+        self.latest |= {**losses, **(scores or {})}
+        if self.logger is not None:
+            values = {**losses, **(scores or {}), "epoch": float(self.current_epoch)}
+            self.logger.log_metrics(values, step=self.global_step)
 
     def _refuse(self, name: str, value: float) -> None:
         raise NonFiniteLossError(
             f"{name} became {value} in epoch {self.current_epoch}, step {self.global_step}; "
             "the checkpoints written before stay. A smaller learning rate or trainer.gradient_clip_val may help"
         )
+
+
+def _random_state() -> dict[str, Any]:
+    state: dict[str, Any] = {"torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _set_random_state(state: Mapping[str, Any]) -> None:
+    torch.set_rng_state(state["torch"].cpu())
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"].cpu())

@@ -1,221 +1,174 @@
-"""Train one experiment in its run directory, score it, draw it, and say where the results are."""
+"""One run from its configuration to its score: begun, continued or found finished, in one process or in several."""
 
 from __future__ import annotations
 
-import logging
-import sys
-import time
-import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning as L
-import torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 
-from eai.core.callbacks import FIGURE_SAMPLES, EpochLines, FigureWriter, History, MovableCheckpoint, StopSignals
-from eai.core.comparison import summary_of_run
-from eai.core.config import build, check_experiment, named_by_key, resolve
-from eai.core.data import DataModule
+from eai.core.checkpoints import check_checkpoint
+from eai.core.comparison import flat_keys
+from eai.core.config import check_experiment, resolve
+from eai.core.devices import process_count, reserved_gpus
 from eai.core.errors import ConfigError
-from eai.core.figures import Drawing, learning_curves, save_drawings, score_curve
-from eai.core.loading import build_data_and_task, check_checkpoint, load_weights
-from eai.core.rundir import RunDirectory, write_json
-from eai.core.schema import Accelerator, Experiment
-from eai.core.scores import SampleMeans
-from eai.core.task import Task
+from eai.core.fitting import fit_and_score
+from eai.core.launch import reported, root_cause, run_workers, same_everywhere
+from eai.core.ranks import cluster_environment, from_rank_zero, joined, processes, rank
+from eai.core.rundir import RunDirectory, disk_full_named
+from eai.core.signals import StopSignals
 
-log = logging.getLogger("eai")
+# What may differ when a run is continued by the same command, and what may be changed with `resume=`.
+COSMETIC = ("resume", "figures", "reporting", "objectives", "retry_failed", "trials")
+CHANGEABLE = ("trainer.", "figures.", "reporting.")
 
 
-def train(cfg: DictConfig, run_dir: str | Path, overrides: Sequence[str] = ()) -> float:
-    """Run one experiment and return its monitored score on the validation data (best checkpoint).
+@dataclass(frozen=True)
+class Start:
+    """How a run begins: with which configuration, from which checkpoint; or that it is ``finished``, and with what."""
+
+    cfg: DictConfig
+    checkpoint: Path | None = None
+    lock: int | None = None
+    finished: dict[str, Any] | None = None
+
+
+def train(
+    cfg: DictConfig,
+    run_dir: str | Path,
+    overrides: Sequence[str] = (),
+    hydra: DictConfig | None = None,
+    in_sweep: bool = False,
+    shares_gpus: bool = False,
+) -> float | tuple[float, ...]:
+    """Run one experiment; return its monitored validation score (best checkpoint), or the ``objectives`` asked for.
+
+    A directory whose run with this configuration is COMPLETED is left as it is; one that was cut off is continued.
 
     Args:
         cfg: as composed from ``conf/train.yaml``.
         run_dir: where everything is written; with ``cfg.resume``, the run to continue.
         overrides: of the command line; a resumed run checks and applies them.
+        hydra: Hydra's own configuration, for ``.hydra``.
+        in_sweep: a job that FAILED before is not tried again, unless ``cfg.retry_failed``.
+        shares_gpus: other jobs run beside this one: it takes GPUs that none of them has.
 
     Raises:
         ConfigError: the configuration cannot work; raised before any training.
+        RunInUseError: another process works in the directory.
         NonFiniteLossError: the loss stopped being a number; the checkpoints written before stay.
+        RankError: one of the run's processes failed.
+        DiskFullError: the last good checkpoint stays.
         Interrupted: a signal stopped the training, after ``last.ckpt`` was written.
     """
     run = RunDirectory(run_dir)
-    cfg = _resumed_config(cfg, run, overrides) if cfg.get("resume") else resolve(cfg)
-    quiet_lightning()
+    with StopSignals() as stop, joined(cluster_environment()), ExitStack() as held:
+        if processes() > 1:
+            same_everywhere(cfg)
+        start = from_rank_zero(lambda: _begin(run, cfg, overrides, hydra, in_sweep, held))
+        facts = start.finished
+        if facts is None:
+            if processes() > 1:
+                held.enter_context(reported(run, rank()))
+            try:
+                with disk_full_named(run):
+                    facts = _work(start, run, stop, shares_gpus)
+            except Exception as error:
+                raise root_cause(error, run) from error
+            run.note(**facts)
+    return _objectives(facts, cfg, run)
+
+
+def _begin(
+    run: RunDirectory,
+    cfg: DictConfig,
+    overrides: Sequence[str],
+    hydra: DictConfig | None,
+    in_sweep: bool,
+    held: ExitStack,
+) -> Start:
+    """Take the directory and find out what is to be done there; ``held`` keeps its lock and its status."""
+    lock = held.enter_context(run.locked())
+    before = run.state()
+    if not cfg.resume and before.get("state") == "COMPLETED" and not _differences(run, resolve(cfg)):
+        return Start(cfg, finished=before)
+    if not cfg.resume and in_sweep and before.get("state") == "FAILED" and not cfg.retry_failed:
+        raise ConfigError(f"FAILED before ({before.get('reason')}); retry_failed=true tries again")
+    if not cfg.resume and before and (run.last.is_file() or before.get("state") == "COMPLETED"):
+        if told := _differences(run, resolve(cfg)):
+            raise ConfigError(f"hydra.run.dir: {run.path} holds a run with another configuration: {told}")
     # The directory's status speaks of this run from here on, also of a configuration that fails.
-    with run.tracked():
-        if not cfg.resume:
-            run.save_config(cfg)
-        experiment = check_experiment(cfg)
-        data, task = build_data_and_task(cfg, experiment)
-        preflight(experiment, data, task)
-        L.seed_everything(experiment.seed, verbose=False)
-        return _fit_and_score(cfg, experiment, run, data, task)
+    run.remove_leftovers()
+    held.enter_context(run.tracked())
+    if cfg.resume:
+        saved, checkpoint = _resumed(cfg, run, overrides)
+    else:
+        saved, checkpoint = resolve(cfg), run.last if run.last.is_file() else None
+        if hydra is not None:
+            run.save_composed(cfg, hydra)
+    run.save_config(saved)
+    if checkpoint is not None:
+        check_checkpoint(checkpoint)
+    return Start(saved, checkpoint, lock)
 
 
-def _resumed_config(cfg: DictConfig, run: RunDirectory, overrides: Sequence[str]) -> DictConfig:
-    """The configuration of the run to resume; ``trainer.*``, ``figures.*`` and ``reporting.*`` may change."""
+def _work(start: Start, run: RunDirectory, stop: StopSignals, shares_gpus: bool) -> dict[str, Any]:
+    experiment = check_experiment(start.cfg)
+    accelerator = experiment.accelerator
+    wanted = process_count(accelerator)
+    if processes() == 1 and accelerator.num_nodes > 1:
+        raise ConfigError(
+            f"accelerator.num_nodes: expected srun or torchrun to start a process per device on {accelerator.num_nodes} "
+            "nodes, got a single process"
+        )
+    if processes() > 1 and wanted != processes():
+        raise ConfigError(
+            f"accelerator: expected devices × num_nodes = {processes()}, the processes that were started, got {wanted}"
+        )
+    with reserved_gpus(accelerator if shares_gpus else None) as gpus:
+        if wanted == processes():
+            return fit_and_score(start.cfg, experiment, run, stop, start.checkpoint, gpus)
+        return run_workers(run, accelerator, wanted, start.checkpoint, stop, start.lock, gpus)
+
+
+def _resumed(cfg: DictConfig, run: RunDirectory, overrides: Sequence[str]) -> tuple[DictConfig, Path]:
+    """The configuration of the run to resume, with what may change, and the checkpoint to go on from."""
     saved = run.load_config()
-    check_checkpoint(run.last)
-    allowed = ("trainer.", "figures.", "reporting.")
     for override in overrides:
         key = override.partition("=")[0]
         if key == "resume":
             continue
-        if not key.startswith(allowed):
-            raise ConfigError(f"{key}: cannot change in a resumed run; expected only {', '.join(allowed)}…")
+        if not key.startswith(CHANGEABLE):
+            raise ConfigError(f"{key}: cannot change in a resumed run; expected only {', '.join(CHANGEABLE)}…")
         OmegaConf.update(saved, key, OmegaConf.select(cfg, key))
-    saved.resume = str(run.path)
-    return saved
+    return saved, Path(cfg.resume).resolve() if Path(cfg.resume).is_file() else run.last
 
 
-def quiet_lightning() -> None:
-    """Let Lightning's messages pass through the root logger only, and drop its advertisements."""
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
-        logger = logging.getLogger(name)
-        logger.handlers.clear()
-        logger.propagate = True
-        logger.setLevel(logging.WARNING)
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)
-    for message in (
-        r".*does not have many workers.*",  # whole batches are sliced from tensors in memory
-        r".*smaller than the logging interval.*",  # scalars are logged once per epoch
-        r".*ended before the epoch ended and your dataloader is not resumable.*",  # EpochOrder.skip sees to it
-        r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # inside lightning, by torch 2.13
-        r".*Checkpoint directory .* exists and is not empty.*",  # a resumed run
-        r".*GPU available but not used.*",  # the accelerator was chosen in the configuration
-    ):
-        warnings.filterwarnings("ignore", message=message)
+def _differences(run: RunDirectory, cfg: DictConfig) -> str:
+    """What ``cfg`` asks for other than the run's own configuration, in words; empty if nothing."""
+    there, here = (_essential(config) for config in (run.load_config(), cfg))
+    keys = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
+    told = [f"{key} is {there.get(key)!r} there, {here.get(key)!r} here" for key in keys]
+    return "; ".join(told[:3]) + (f"; and {len(told) - 3} more" if len(told) > 3 else "")
 
 
-def preflight(experiment: Experiment, data: DataModule[Any], task: Task) -> None:
-    """Before any training: score one small batch, and check that every score and method named exists."""
-    with named_by_key("model.optimizer"):
-        task.configure_optimizers()
-    data.setup()
-    batch = data.batch("val", FIGURE_SAMPLES)
-    task.eval()
-    means = SampleMeans()
-    with named_by_key("model.net"):
-        means.update(task.scores(batch, task.predict(batch)))
-    task.train()
-    scores = {*task.summarise(means.compute()), "loss"}
-    named = {"monitor.score": experiment.monitor.score, "headline.score": experiment.headline.score}
-    if experiment.expect:
-        named["expect.score"] = experiment.expect.score
-    for key, name in named.items():
-        prefix, _, score = name.partition("/")
-        if score not in scores:
-            expected = ", ".join(f"{prefix}/{score}" for score in sorted(scores))
-            raise ConfigError(f"{key}: expected one of {expected}, got {name!r}")
-    methods = sorted(task.baselines(data))
-    for key in ("baseline", "optimum"):
-        name = getattr(experiment.headline, key)
-        if name is not None and name not in methods:
-            raise ConfigError(f"headline.{key}: expected one of {', '.join(methods)}, got {name!r}")
+def _essential(cfg: DictConfig) -> dict[str, Any]:
+    content = OmegaConf.to_container(cfg)
+    assert isinstance(content, dict)
+    return {k: v for name, node in content.items() if name not in COSMETIC for k, v in flat_keys(node, name).items()}
 
 
-def build_trainer(cfg: DictConfig, run: RunDirectory, callbacks: list[Callback], accelerator: Accelerator) -> L.Trainer:
-    """The Trainer of ``cfg.trainer`` on ``accelerator``, logging into the run directory."""
-    if accelerator.threads:
-        torch.set_num_threads(accelerator.threads)
-    logger = TensorBoardLogger(run.path, name=None, version="tensorboard", default_hp_metric=False)
-    return build(
-        cfg,
-        "trainer",
-        callbacks=callbacks,
-        logger=logger,
-        default_root_dir=str(run.path),
-        enable_progress_bar=sys.stdout.isatty(),
-        accelerator=accelerator.accelerator,
-        devices=accelerator.devices,
-        num_nodes=accelerator.num_nodes,
-        strategy=accelerator.strategy,
-        precision=accelerator.precision,
-    )
-
-
-def _fit_and_score(
-    cfg: DictConfig, experiment: Experiment, run: RunDirectory, data: DataModule[Any], task: Task
-) -> float:
-    monitor, history, signals = experiment.monitor, History(), StopSignals(run)
-    best = MovableCheckpoint(
-        run.checkpoints, "best", monitor.score, mode=monitor.mode, save_on_train_epoch_end=False,
-        enable_version_counter=False,
-    )  # fmt: skip
-    last = MovableCheckpoint(
-        run.checkpoints, "last", every_n_epochs=experiment.reporting.checkpoint_every_n_epochs,
-        save_on_train_epoch_end=True, enable_version_counter=False,
-    )  # fmt: skip
-    show = (
-        RichProgressBar()
-        if sys.stdout.isatty()
-        else EpochLines(experiment.reporting.line_every_n_epochs, monitor.score)
-    )
-    drawing = FigureWriter(experiment.figures.every_n_epochs)
-    trainer = build_trainer(cfg, run, [history, signals, show, drawing, best, last], experiment.accelerator)
-
-    with signals:
-        started = time.monotonic()
-        trainer.fit(task, data, ckpt_path=str(run.last) if cfg.resume else None, weights_only=True)
-        run.note(train_seconds=round(time.monotonic() - started, 2), epochs=trainer.current_epoch)
-        if best.best_model_score is None:
-            raise ConfigError("trainer: no validation took place; expected max_epochs ≥ check_val_every_n_epoch")
-        load_weights(task, run.best)
-        score_and_report(trainer, run, data, task, history)
-    if experiment.expect is not None:
-        value = task.final_scores["model"][experiment.expect.score]
-        verdict = "reached" if experiment.expect.met_by(value) else "NOT reached"
-        log.info("expected %s: %s with %.4g", experiment.expect, verdict, value)
-    return float(best.best_model_score)
-
-
-def score_and_report(
-    trainer: L.Trainer, run: RunDirectory, data: DataModule[Any], task: Task, history: History | None
-) -> None:
-    """Score the task and its baselines on the test data; write scores, figures and hyper-parameters."""
-    trainer.test(task, data, verbose=False)
-    scores = dict(task.final_scores)
-    metrics = scores.pop("model")
-    write_json(run.metrics, metrics)
-    write_json(run.baselines, scores)
-    task.eval()
-    if measurements := task.measure(data):
-        write_json(run.measurements, measurements)
-    logger, cfg = trainer.logger, run.load_config()
-    if isinstance(logger, TensorBoardLogger):
-        if cfg.figures.at_end:
-            save_drawings(_final_drawings(run, data, task, history), run.figures, logger, trainer.global_step)
-        logger.log_hyperparams(_flat_hyperparameters(cfg), metrics)
-        logger.finalize("success")
-    log.info("%s", summary_of_run(run))
-
-
-def _final_drawings(
-    run: RunDirectory, data: DataModule[Any], task: Task, history: History | None
-) -> dict[str, Drawing]:
-    batch = task.transfer_batch_to_device(data.batch("test", FIGURE_SAMPLES), task.device, 0)
-    estimate = task.predict(batch)
-    drawings = {**task.figures(batch, estimate), **task.closing_figures(data, batch, estimate)}
-    if history is not None:
-        drawings["learning_curves"] = learning_curves(history.points)
-        drawings["monitored_score"] = score_curve(history.points, run.load_config().monitor.score)
-    return drawings
-
-
-def _flat_hyperparameters(cfg: DictConfig) -> dict[str, Any]:
-    """Dotted keys with plain values, without nulls: what TensorBoard's HParams tab can show."""
-
-    def walk(prefix: str, node: Any) -> dict[str, Any]:
-        if isinstance(node, dict):
-            return {k: v for name, item in node.items() for k, v in walk(f"{prefix}.{name}".strip("."), item).items()}
-        if isinstance(node, list):
-            return {prefix: str(node)}
-        return {} if node is None else {prefix: node}
-
-    return walk("", OmegaConf.to_container(cfg))
+def _objectives(facts: dict[str, Any], cfg: DictConfig, run: RunDirectory) -> float | tuple[float, ...]:
+    try:
+        known = {
+            "score": facts["monitored"]["value"],
+            "parameters": facts["parameters"],
+            "seconds": facts["train_seconds"],
+        }
+    except KeyError as missing:
+        raise ConfigError(f"{run.status}: has no {missing}; the run was made by an earlier version") from None
+    values = tuple(float(known[name]) for name in cfg.objectives)
+    return values[0] if len(values) == 1 else values

@@ -51,10 +51,10 @@ def test_every_epoch_is_a_new_permutation_that_depends_on_seed_and_epoch_alone()
     assert labels_of_epoch(RandomNumbers(4, 0, fresh=False), 2) == orders[2]
 
 
-def test_skipping_leaves_out_the_samples_already_seen_once() -> None:
+def test_skipping_leaves_out_the_batches_already_seen_once() -> None:
     data = RandomNumbers(4, 0, fresh=False)
     whole = labels_of_epoch(data, 1)
-    assert labels_of_epoch(data, 1, skip=8) == whole[8:]
+    assert labels_of_epoch(data, 1, skip=2) == whole[8:]
 
 
 def test_fresh_samples_change_with_the_epoch_and_repeat_with_it() -> None:

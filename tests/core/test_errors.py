@@ -8,8 +8,8 @@ from hydra.errors import HydraException
 from eai.core.command import split_group_choice
 from eai.core.config import build, check_experiment, resolve
 from eai.core.errors import ConfigError
+from eai.core.fitting import preflight
 from eai.core.loading import build_data_and_task
-from eai.core.training import preflight
 from tests.conftest import composed
 
 
@@ -50,7 +50,7 @@ def prepare(*overrides: str) -> None:
         (["epochs=0"], r"^epochs: expected at least 1, got 0"),
         (["epochs=3", "validate_every_n_epochs=4"], r"^validate_every_n_epochs: expected 1 … epochs = 3, got 4"),
         (["accelerator.threads=0"], r"^accelerator\.threads: expected null or at least 1, got 0"),
-        (["accelerator.devices=2"], r"^accelerator\.devices: expected 1 .*got 2"),
+        (["accelerator.devices=0"], r"^accelerator\.devices: expected auto or at least 1, got 0"),
         (["model.net._target_=os.system"], r"^model\.net\._target_: expected one of eai\..*got 'os\.system'; refused"),
         (["model.net._target_=eai.core.rundir.subprocess.run"], r"^model\.net\._target_: .* does not exist"),
         (["model.net._target_=eai.core.rundir.version"], r"^model\.net\._target_: .*refused"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import eai
-from eai.core.callbacks import StopSignals
+from eai.core.checkpoints import LastCheckpoint
 from eai.core.comparison import row_of_run
 from eai.core.errors import ConfigError, Interrupted, NonFiniteLossError
 from eai.core.evaluation import evaluate
@@ -67,15 +69,15 @@ def test_run_stopped_in_the_middle_of_an_epoch_and_resumed_equals_an_uninterrupt
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(*TINY, run="whole")
-    handle = StopSignals.on_train_batch_end
+    handle = LastCheckpoint.on_train_batch_end
 
-    def stop_at_step_six(self: StopSignals, trainer: object, *rest: object) -> None:
+    def stop_at_step_six(self: LastCheckpoint, trainer: object, *rest: object) -> None:
         if trainer.global_step == 6:  # type: ignore[attr-defined]
-            self._received = 2
+            os.kill(os.getpid(), signal.SIGINT)
         handle(self, trainer, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(StopSignals, "on_train_batch_end", stop_at_step_six)
+        patch.setattr(LastCheckpoint, "on_train_batch_end", stop_at_step_six)
         with pytest.raises(Interrupted):
             train(*TINY, run="cut")
     cut = RunDirectory(whole.path.parent / "cut")

@@ -1,0 +1,61 @@
+"""SIGINT, SIGTERM and SIGUSR1 stop a run at a safe point, not anywhere."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from eai.core.errors import Interrupted
+
+log = logging.getLogger("eai")
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+# A terminal sends Ctrl-C to a whole group of processes, and those pass it on: within this time it is one signal.
+_ONE_SIGNAL_SECONDS = 0.5
+
+
+class StopSignals:
+    """Within this context a stopping signal raises ``Interrupted``; within ``deferred()`` it waits for a safe point.
+
+    ``received`` is the first signal that came, or 0. A second one, half a second later or more, raises at once.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._since, self._deferring = 0.0, False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        # Python delivers signals to the main thread only: elsewhere there is nothing to handle.
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {signum: signal.signal(signum, self._handle) for signum in STOPPING}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """A part that looks at ``received`` itself, at its safe points."""
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.received and now - self._since < _ONE_SIGNAL_SECONDS:
+            return
+        again = bool(self.received)
+        if not again:
+            self.received, self._since = signum, now
+        if again or not self._deferring:
+            raise Interrupted(signum)
+        log.warning("%s: stopping after this batch; once more stops at once", signal.Signals(signum).name)

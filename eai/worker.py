@@ -1,0 +1,41 @@
+"""One process of a run of several: ``torchrun … -m eai.worker <run directory>/config.yaml [<checkpoint>]``.
+
+Started by ``eai-train`` where ``accelerator`` asks for more than one process; reads the resolved configuration and never
+enters Hydra, so that no process composes, or sweeps, a second time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    from eai.core.errors import EaiError, Interrupted
+    from eai.core.launch import die_with_parent, work
+
+    die_with_parent()
+    config, *checkpoint = (Path(argument) for argument in sys.argv[1:])
+    _configure_log(config.parent)
+    try:
+        work(config, checkpoint[0] if checkpoint else None)
+    except Interrupted as stop:
+        raise SystemExit(stop.exit_code) from stop
+    except EaiError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+
+
+def _configure_log(folder: Path) -> None:
+    """Rank 0 writes where a single process would; the others write warnings only."""
+    if os.environ.get("RANK") == "0":
+        handlers = [logging.StreamHandler(sys.stdout), logging.FileHandler(folder / "train.log")]
+        logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
+    else:
+        logging.basicConfig(level=logging.WARNING)
+
+
+if __name__ == "__main__":
+    main()
