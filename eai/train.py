@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from eai.core.command import CONFIG_DIR, EXECUTION_WHITELIST, call, run_hydra
+from eai.core.command import CONFIG_DIR, EXECUTION_WHITELIST, call, call_job, run_hydra
+from eai.core.sweep import is_parallel
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="train", execution_whitelist=EXECUTION_WHITELIST)
@@ -14,7 +18,14 @@ def app(cfg: DictConfig) -> float | tuple[float, ...]:
     from eai.core.training import train
 
     job = HydraConfig.get()
-    return call(lambda: train(cfg, job.runtime.output_dir, job.overrides.task, job))
+    place, typed = job.runtime.output_dir, job.overrides.task
+    if job.mode == RunMode.RUN:
+        return call(lambda: train(cfg, place, typed, job))
+    failed = (math.nan,) * len(cfg.objectives)
+    return call_job(
+        lambda: train(cfg, place, typed, job, in_sweep=True, shares_gpus=is_parallel(HydraConfig.instance().cfg)),
+        failed if len(failed) > 1 else math.nan,
+    )
 
 
 def main() -> None:

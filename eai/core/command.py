@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import sys
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from eai.core.errors import EaiError, Interrupted
+from eai.core.sweep import is_parallel
 
+log = logging.getLogger("eai")
 T = TypeVar("T")
+_told_to_stop = False  # in a process that runs jobs for another one: it takes no further job
 
 # The only code that a configuration may name as a `_target_`. Never read from a configuration.
 EXECUTION_WHITELIST = ("eai.*", "lightning.Trainer", "lightning.pytorch.trainer.trainer.Trainer", "torch.optim.*")
@@ -54,19 +57,37 @@ def run_hydra(app: Callable[[], object]) -> None:
 
 
 def call(function: Callable[[], T]) -> T:
-    """Call ``function``; print what the user can mend as one line and exit with status 1.
-
-    In a sweep errors are raised, so that Hydra records the job as failed.
-    """
+    """Call ``function``; print what the user can mend as one line and exit with status 1."""
     try:
         return function()
     except EaiError as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     except Interrupted as stop:
         raise SystemExit(stop.exit_code) from stop
+    except KeyboardInterrupt as stop:
+        raise SystemExit(130) from stop
+
+
+def call_job(function: Callable[[], T], failed: T) -> T:
+    """Call a job of a sweep: one that fails is recorded, and the sweep goes on with ``failed`` for its result.
+
+    A signal ends the sweep, or, where jobs run side by side, is left to the process that started them.
+    """
+    global _told_to_stop
+    if _told_to_stop:
+        return failed
+    try:
+        return function()
+    except EaiError as error:
+        log.error("error: %s", error)
+    except Interrupted as stop:
+        if not is_parallel(HydraConfig.instance().cfg):
+            raise SystemExit(stop.exit_code) from stop
+        _told_to_stop = True
+    except Exception:
+        log.exception("the job failed")
+    return failed
 
 
 def _run_dir(resume: str | None, fresh: str) -> str:

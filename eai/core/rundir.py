@@ -27,6 +27,8 @@ from yaml import YAMLError
 from eai.core.errors import ConfigError, DiskFullError, Interrupted, RankError, RunInUseError
 
 log = logging.getLogger("eai")
+# Keys of a configuration that do not change what a run comes to.
+COSMETIC = ("resume", "figures", "reporting", "objectives", "retry_failed", "trials")
 _PACKAGES = ("eai", "torch", "torch_geometric", "lightning", "hydra-core", "omegaconf", "numpy")
 
 

@@ -18,11 +18,10 @@ from eai.core.errors import ConfigError
 from eai.core.fitting import fit_and_score
 from eai.core.launch import reported, root_cause, run_workers, same_everywhere
 from eai.core.ranks import cluster_environment, from_rank_zero, joined, processes, rank
-from eai.core.rundir import RunDirectory, disk_full_named
+from eai.core.rundir import COSMETIC, RunDirectory, disk_full_named
 from eai.core.signals import StopSignals
 
-# What may differ when a run is continued by the same command, and what may be changed with `resume=`.
-COSMETIC = ("resume", "figures", "reporting", "objectives", "retry_failed", "trials")
+# What may be changed with `resume=`.
 CHANGEABLE = ("trainer.", "figures.", "reporting.")
 
 

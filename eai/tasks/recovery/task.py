@@ -40,6 +40,7 @@ from torch import Tensor, nn
 from eai.core.data import DataModule
 from eai.core.errors import ConfigError
 from eai.core.figures import Drawing
+from eai.core.ranks import gather
 from eai.core.scores import PerSample
 from eai.core.task import Task
 from eai.tasks.recovery import plots
@@ -130,8 +131,9 @@ class Recovery(Task[Batch, Reconstruction, Tensor]):
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
         if self._codes:
-            active = torch.cat(self._codes).var(0, correction=0) > 0.01
-            self._log({"val/active_units": float(active.sum())})
+            codes = torch.cat(gather(torch.cat(self._codes).cpu()))
+            active = codes.var(0, correction=0) > 0.01
+            self._report({}, {"val/active_units": float(active.sum())})
             self._codes = []
 
     def figures(self, batch: Batch, estimate: Images) -> Mapping[str, Drawing]:
