@@ -31,7 +31,7 @@ def step_seconds(overrides: list[str], budget: float) -> float:
     cfg = resolve(configuration(overrides[0], *overrides[1:]))
     torch.set_num_threads(cfg.accelerator.threads or torch.get_num_threads())
     bare = Bare(cfg)
-    batch: Any = bare.data.samples["train"].__getitems__(list(range(cfg.data.batch_size)))
+    batch: Any = bare.data.batch("train", cfg.data.batch_size)
     times: list[float] = []
     started = time.perf_counter()
     while len(times) < 4 or time.perf_counter() - started < budget:

@@ -43,10 +43,11 @@ from omegaconf import DictConfig
 
 from benchmarks import slides_loops
 from benchmarks.report import Demand, Result, Table, finish, middle, parser, spread
-from eai.core import training
+from eai.core import fitting
 from eai.core.command import CONFIG_DIR
 from eai.core.config import check_experiment, resolve
 from eai.core.loading import build_data_and_task
+from eai.core.training import train
 
 # Overrides, number of blocks, the slides' loop.
 EXPERIMENTS: dict[str, tuple[str, int, slides_loops.SlidesLoop | None]] = {
@@ -129,7 +130,7 @@ class Turns(L.Callback):
         if self._started is not None:
             with torch.random.fork_rng(devices=[]):
                 self._rivals(now - self._started)
-            self.losses["eai"] = float(trainer.callback_metrics["train/loss"])
+            self.losses["eai"] = pl_module.latest["train/loss"]
         self._started = time.perf_counter()
 
     def _rivals(self, eai: float) -> None:
@@ -152,14 +153,14 @@ class Turns(L.Callback):
 @contextmanager
 def with_callback(callback: L.Callback) -> Iterator[None]:
     """Inside, training has one more callback and ends where it would score and draw."""
-    build = training.build_trainer
+    build = fitting.build_trainer
 
     def build_with(cfg: Any, run: Any, callbacks: list[Any], *rest: Any, **named: Any) -> L.Trainer:
         return build(cfg, run, [*callbacks, callback], *rest, **named)
 
     with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(training, "build_trainer", build_with))
-        stack.enter_context(mock.patch.object(training, "score_and_report"))
+        stack.enter_context(mock.patch.object(fitting, "build_trainer", build_with))
+        stack.enter_context(mock.patch.object(fitting, "score_and_report"))
         yield
 
 
@@ -183,7 +184,7 @@ def measure(name: str, scale: float, threads: int | None, seed: int = 0) -> dict
     bare = Bare(resolve(cfg))
     turns = Turns(epochs, bare, loop(bare.task.net) if loop else None)
     with tempfile.TemporaryDirectory() as folder, with_callback(turns):
-        training.train(cfg, Path(folder))
+        train(cfg, Path(folder) / "run")
     ms = {key: values[1:] for key, values in turns.ms.items()}
     check_losses(name, turns.losses)
     return {"threads": torch.get_num_threads(), "ms": ms, "losses": turns.losses, **ratios(ms)}
