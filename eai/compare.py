@@ -1,10 +1,13 @@
-"""``eai-compare``: one table of finished runs, each beside its baseline and optimum."""
+"""``eai-compare``: a leaderboard of finished runs, grouped over seeds, the baselines below."""
 
 from __future__ import annotations
+
+import sys
 
 import hydra
 from omegaconf import DictConfig
 
+from eai.core.arguments import compare_overrides
 from eai.core.command import CONFIG_DIR, EXECUTION_WHITELIST, call, run_hydra
 
 
@@ -16,6 +19,7 @@ def app(cfg: DictConfig) -> None:
 
 
 def main() -> None:
+    sys.argv[1:] = compare_overrides(sys.argv[1:])
     run_hydra(app)
 
 

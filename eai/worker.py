@@ -1,7 +1,7 @@
 """One process of a run of several: ``torchrun … -m eai.worker <run directory>/config.yaml [<checkpoint>]``.
 
-Started by ``eai-train`` where ``accelerator`` asks for more than one process; reads the resolved configuration and never
-enters Hydra, so that no process composes, or sweeps, a second time.
+Started by ``eai-train`` where ``accelerator`` asks for more than one process; reads the resolved configuration and
+never enters Hydra, so that no process composes, or sweeps, a second time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
 def _configure_log(folder: Path) -> None:
     """Rank 0 writes where a single process would; the others write warnings only."""
     if os.environ.get("RANK") == "0":
-        handlers = [logging.StreamHandler(sys.stdout), logging.FileHandler(folder / "train.log")]
+        handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout), logging.FileHandler(folder / "train.log")]
         logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
     else:
         logging.basicConfig(level=logging.WARNING)

@@ -66,9 +66,10 @@ class BestCheckpoint(ModelCheckpoint):
 class LastCheckpoint(L.Callback):
     """``last.ckpt``: saved at chosen epochs, steps or minutes, at the end, and when the run is told to stop.
 
-    ``seconds`` are those of training, before interruptions too. It is saved only where a resumed run can go on as if nothing had happened: after a step that is not the last of its
-    epoch, and at the end of an epoch, after validation. The one before stays as ``previous.ckpt``. All processes of a
-    run agree on saving and stopping at the same step.
+    It is saved only where a resumed run can go on as if nothing had happened: after a step that is not the last of
+    its epoch, and at the end of an epoch, after validation. The one before stays as ``previous.ckpt``. All processes
+    of a run agree on saving and stopping at the same step. ``seconds`` are those of training so far, before
+    interruptions too.
     """
 
     def __init__(self, run: RunDirectory, stop: StopSignals, reporting: Reporting) -> None:

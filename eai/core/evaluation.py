@@ -8,11 +8,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from eai.core.checkpoints import check_checkpoint, load_weights
-from eai.core.comparison import flat_keys
 from eai.core.config import check_experiment, resolve
 from eai.core.data import DataModule
 from eai.core.errors import ConfigError
 from eai.core.fitting import build_trainer, preflight, quiet_lightning, score_and_report
+from eai.core.hyperparameters import flat_keys
 from eai.core.loading import build_data_and_task
 from eai.core.rundir import RunDirectory
 from eai.core.task import Task

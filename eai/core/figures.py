@@ -1,4 +1,4 @@
-"""Figures: style, files, TensorBoard, and the one figure that every task shares."""
+"""Figures: files, TensorBoard, and the figures that every task shares."""
 
 from __future__ import annotations
 
@@ -9,33 +9,14 @@ from tempfile import TemporaryDirectory
 
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.animation import FuncAnimation, PillowWriter
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-# Okabe and Ito's palette, safe for colour-blind readers; one meaning per colour in all figures.
-BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = [
-    "#000000",
-    "#E69F00",
-    "#56B4E9",
-    "#009E73",
-    "#F0E442",
-    "#0072B2",
-    "#D55E00",
-    "#CC79A7",
-]
-TRUTH, PREDICTION, INPUT, REFERENCE = BLACK, RED, BLUE, GREEN
+from eai.core.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, new_figure
 
 Drawing = Figure | FuncAnimation
 History = Mapping[str, Sequence[tuple[int, float]]]
-
-
-def new_figure(width: float = 7.0, height: float = 4.0) -> Figure:
-    """A figure with its own Agg canvas: no pyplot, no global state."""
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=100)
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def learning_curves(history: History) -> Figure:

@@ -1,4 +1,4 @@
-"""Fit a task, score it beside its baselines, draw it, and say where the results are. Every process of a run comes here."""
+"""Fit a task, score it beside its baselines, draw it, say where the results are: what each process of a run does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from eai.core.callbacks import FIGURE_SAMPLES, EpochLines, FigureWriter, History
 from eai.core.checkpoints import (
@@ -29,6 +29,7 @@ from eai.core.config import build, named_by_key
 from eai.core.data import SPLITS, DataModule
 from eai.core.errors import ConfigError
 from eai.core.figures import Drawing, learning_curves, save_drawings, score_curve
+from eai.core.hyperparameters import flat_hyperparameters
 from eai.core.loading import build_data_and_task
 from eai.core.ranks import cluster_environment, processes, rank
 from eai.core.rundir import RunDirectory, write_json
@@ -102,7 +103,7 @@ def quiet_lightning() -> None:
         r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # inside lightning, by torch 2.13
         r".*Checkpoint directory .* exists and is not empty.*",  # a resumed run
         r".*GPU available but not used.*",  # the accelerator was chosen in the configuration
-        r".*The `srun` command is available on your system but is not used.*",  # what starts a run is known to eai.core.ranks
+        r".*The `srun` command is available on your system but is not used.*",  # eai.core.ranks knows what started us
         r".*it is recommended to use `self.log\(.*sync_dist=True\)`.*",  # scores are reduced before they are logged
     ):
         warnings.filterwarnings("ignore", message=message)
@@ -166,8 +167,8 @@ def build_trainer(
     if accelerator.threads:
         torch.set_num_threads(accelerator.threads)
     # What a killed process logged after the checkpoint it is resumed from is logged again, and not shown twice.
-    purge = {"purge_step": first_step + 1 if first_step else 0} if run.tensorboard.is_dir() else {}
-    logger = TensorBoardLogger(run.path, name=None, version="tensorboard", default_hp_metric=False, **purge)
+    purge = (first_step + 1 if first_step else 0) if run.tensorboard.is_dir() else None
+    logger = TensorBoardLogger(run.path, name=None, version="tensorboard", default_hp_metric=False, purge_step=purge)
     return build(
         cfg,
         "trainer",
@@ -204,7 +205,8 @@ def score_and_report(
     if isinstance(logger, TensorBoardLogger):
         if cfg.figures.at_end:
             save_drawings(_final_drawings(run, data, task, history), run.figures, logger, trainer.global_step)
-        logger.log_hyperparams(_flat_hyperparameters(cfg), metrics)
+        parameters = flat_hyperparameters(cfg) | {"global_batch_size": data.batch_size * processes()}
+        logger.log_hyperparams(parameters, metrics | _best_validation_score(trainer, cfg.monitor.score))
         logger.finalize("success")
     log.info("%s", summary_of_run(run))
 
@@ -221,14 +223,7 @@ def _final_drawings(
     return drawings
 
 
-def _flat_hyperparameters(cfg: DictConfig) -> dict[str, Any]:
-    """Dotted keys with plain values, without nulls: what TensorBoard's HParams tab can show."""
-
-    def walk(prefix: str, node: Any) -> dict[str, Any]:
-        if isinstance(node, dict):
-            return {k: v for name, item in node.items() for k, v in walk(f"{prefix}.{name}".strip("."), item).items()}
-        if isinstance(node, list):
-            return {prefix: str(node)}
-        return {} if node is None else {prefix: node}
-
-    return walk("", OmegaConf.to_container(cfg))
+def _best_validation_score(trainer: L.Trainer, score: str) -> dict[str, float]:
+    """The monitored score, for TensorBoard's HParams tab, under a name that no curve has; none in an evaluation."""
+    value = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    return {} if value is None else {f"best/{score}": float(value)}

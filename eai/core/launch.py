@@ -18,11 +18,11 @@ from typing import Any
 import torch.distributed as dist
 from omegaconf import DictConfig, OmegaConf
 
-from eai.core.comparison import flat_keys
 from eai.core.config import check_experiment
 from eai.core.devices import visible_gpus
 from eai.core.errors import ConfigError, Interrupted, RankError
 from eai.core.fitting import fit_and_score
+from eai.core.hyperparameters import flat_keys
 from eai.core.ranks import cluster_environment, gather, joined, processes, rank
 from eai.core.rundir import RunDirectory, disk_full_named
 from eai.core.schema import Accelerator
@@ -172,9 +172,7 @@ def same_everywhere(cfg: DictConfig) -> None:
     Raises:
         ConfigError: it differs; names the keys.
     """
-    content = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(content, dict)
-    own = {k: repr(v) for name, node in content.items() for k, v in flat_keys(node, str(name)).items()}
+    own = {key: repr(value) for key, value in flat_keys(OmegaConf.to_container(cfg, resolve=True)).items()}
     everywhere = gather(own)
     keys = {key for key in own if any(other.get(key) != everywhere[0].get(key) for other in everywhere)}
     keys |= {key for other in everywhere for key in other.keys() ^ everywhere[0].keys()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,16 +12,17 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from eai.core.checkpoints import check_checkpoint
-from eai.core.comparison import flat_keys
 from eai.core.config import check_experiment, resolve
 from eai.core.devices import process_count, reserved_gpus
 from eai.core.errors import ConfigError
 from eai.core.fitting import fit_and_score
+from eai.core.hyperparameters import flat_keys
 from eai.core.launch import reported, root_cause, run_workers, same_everywhere
 from eai.core.ranks import cluster_environment, from_rank_zero, joined, processes, rank
 from eai.core.rundir import COSMETIC, RunDirectory, disk_full_named
 from eai.core.signals import StopSignals
 
+log = logging.getLogger("eai")
 # What may be changed with `resume=`.
 CHANGEABLE = ("trainer.", "figures.", "reporting.")
 
@@ -91,21 +93,17 @@ def _begin(
 ) -> Start:
     """Take the directory and find out what is to be done there; ``held`` keeps its lock and its status."""
     lock = held.enter_context(run.locked())
-    before = run.state()
-    if not cfg.resume and before.get("state") == "COMPLETED" and not _differences(run, resolve(cfg)):
-        return Start(cfg, finished=before)
-    if not cfg.resume and in_sweep and before.get("state") == "FAILED" and not cfg.retry_failed:
-        raise ConfigError(f"FAILED before ({before.get('reason')}); retry_failed=true tries again")
-    if not cfg.resume and before and (run.last.is_file() or before.get("state") == "COMPLETED"):
-        if told := _differences(run, resolve(cfg)):
-            raise ConfigError(f"hydra.run.dir: {run.path} holds a run with another configuration: {told}")
+    if not cfg.resume and (facts := _what_is_there(run, cfg, in_sweep)):
+        return Start(cfg, finished=facts)
     # The directory's status speaks of this run from here on, also of a configuration that fails.
     run.remove_leftovers()
     held.enter_context(run.tracked())
+    checkpoint: Path | None
     if cfg.resume:
         saved, checkpoint = _resumed(cfg, run, overrides)
     else:
-        saved, checkpoint = resolve(cfg), run.last if run.last.is_file() else None
+        saved = resolve(cfg)
+        checkpoint = run.last if run.last.is_file() else None
         if hydra is not None:
             run.save_composed(cfg, hydra)
     run.save_config(saved)
@@ -114,14 +112,35 @@ def _begin(
     return Start(saved, checkpoint, lock)
 
 
+def _what_is_there(run: RunDirectory, cfg: DictConfig, in_sweep: bool) -> dict[str, Any] | None:
+    """The status of a run of this configuration that is COMPLETED; None if there is something to do.
+
+    Raises:
+        ConfigError: the directory holds another run, or one that FAILED and is not to be tried again.
+    """
+    before = run.state()
+    state = before.get("state")
+    if state == "FAILED" and in_sweep and not cfg.retry_failed:
+        raise ConfigError(f"FAILED before ({before.get('reason')}); retry_failed=true tries again")
+    # What failed before it learned anything may be followed by something else in the same place.
+    if state == "COMPLETED" or (before and run.last.is_file()):
+        told = _differences(run, resolve(cfg))
+        if told:
+            raise ConfigError(f"hydra.run.dir: {run.path} holds a run with another configuration: {told}")
+    if state == "COMPLETED":
+        log.info("COMPLETED already: %s", run.path)
+        return before
+    return None
+
+
 def _work(start: Start, run: RunDirectory, stop: StopSignals, shares_gpus: bool) -> dict[str, Any]:
     experiment = check_experiment(start.cfg)
     accelerator = experiment.accelerator
     wanted = process_count(accelerator)
     if processes() == 1 and accelerator.num_nodes > 1:
         raise ConfigError(
-            f"accelerator.num_nodes: expected srun or torchrun to start a process per device on {accelerator.num_nodes} "
-            "nodes, got a single process"
+            f"accelerator.num_nodes: expected srun or torchrun to start a process per device on "
+            f"{accelerator.num_nodes} nodes, got a single process"
         )
     if processes() > 1 and wanted != processes():
         raise ConfigError(
@@ -155,9 +174,8 @@ def _differences(run: RunDirectory, cfg: DictConfig) -> str:
 
 
 def _essential(cfg: DictConfig) -> dict[str, Any]:
-    content = OmegaConf.to_container(cfg)
-    assert isinstance(content, dict)
-    return {k: v for name, node in content.items() if name not in COSMETIC for k, v in flat_keys(node, name).items()}
+    flat = flat_keys(OmegaConf.to_container(cfg))
+    return {key: value for key, value in flat.items() if key.partition(".")[0] not in COSMETIC}
 
 
 def _objectives(facts: dict[str, Any], cfg: DictConfig, run: RunDirectory) -> float | tuple[float, ...]:

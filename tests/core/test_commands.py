@@ -65,7 +65,7 @@ def test_one_run_from_another_directory_prints_each_line_once_and_says_where_res
     assert [line.split()[1] for line in lines] == ["1/3", "2/3", "3/3"]
     (directory,) = (tmp_path / "outputs" / "assimilation").iterdir()
     assert str(directory / "metrics.json") in result.stdout
-    compared = run(sys.executable, "-m", "eai.compare", "format=json", cwd=tmp_path, env=clean_environment)
+    compared = run(sys.executable, "-m", "eai.compare", "--json", "--by-run", cwd=tmp_path, env=clean_environment)
     (row,) = json.loads(compared.stdout)
     assert row["state"] == "COMPLETED"
     assert row["run"] == str(directory)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from eai.core.figures import INPUT, PREDICTION, REFERENCE, TRUTH, new_figure
+from eai.core.palette import INPUT, PREDICTION, REFERENCE, TRUTH, new_figure
 from eai.tasks.assimilation.data import Batch
 
 

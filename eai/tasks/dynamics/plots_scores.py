@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from eai.core.figures import BLACK, BLUE, GREEN, ORANGE, PREDICTION, PURPLE, SKY, Drawing, new_figure
+from eai.core.figures import Drawing
+from eai.core.palette import BLACK, BLUE, GREEN, ORANGE, PREDICTION, PURPLE, SKY, new_figure
 from eai.tasks.dynamics.data import Batch, Trajectories
 from eai.tasks.dynamics.forecast import Forecast
 from eai.tasks.dynamics.graphs import Graph

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from torch import Tensor
 
-from eai.core.figures import BLACK, BLUE, GREEN, INPUT, ORANGE, PREDICTION, PURPLE, RED, SKY, new_figure
+from eai.core.palette import BLACK, BLUE, GREEN, INPUT, ORANGE, PREDICTION, PURPLE, RED, SKY, new_figure
 from eai.tasks.recovery.data import Batch
 from eai.tasks.recovery.patterns import CLASSES
 
