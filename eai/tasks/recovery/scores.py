@@ -78,11 +78,8 @@ class Scoring:
         values = dict(images)
         for name, image in references.items():
             values[f"reference_{name}"] = (image - batch.x).square().mean((1, 2, 3))
-        return {
-            f"{name}/{label}": (value, (batch.label == k).to(value.dtype))
-            for name, value in values.items()
-            for k, label in enumerate(self.classes)
-        }
+        of_class = {label: (batch.label == k).to(batch.x.dtype) for k, label in enumerate(self.classes)}
+        return {f"{name}/{c}": (value, mine) for name, value in values.items() for c, mine in of_class.items()}
 
     def _of_downscaling(self, batch: Batch, estimate: Images) -> dict[str, PerSample]:
         if self.downscale is None:
