@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	@dir=outputs/demo_$$(date +%Y-%m-%d_%H-%M-%S); \
 	$(BIN)/eai-train --multirun task=dynamics,recovery,assimilation hydra.sweep.dir=$$dir 'hydra.sweep.subdir=$${task}' && \
-	$(BIN)/eai-compare runs=$$dir && \
+	$(BIN)/eai-compare $$dir && \
 	echo && echo "Watch them:  $(BIN)/tensorboard --logdir outputs"
 
 test: $(READY)

@@ -25,6 +25,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import eai.evaluate
 from eai.core.command import CONFIG_DIR
@@ -59,11 +60,18 @@ def composed(config_name: str, overrides: Sequence[str]) -> DictConfig:
 def train_in(directory: Path, overrides: Sequence[str]) -> RunDirectory:
     """What `eai-train` does, in this process and in the given directory."""
     cfg = composed("train", overrides)
-    if not cfg.resume:
+    if not cfg.resume and not directory.exists():
         (directory / ".hydra").mkdir(parents=True)
         OmegaConf.save(cfg, directory / ".hydra" / "config.yaml")  # as Hydra does: interpolations stay alive
     eai.core.training.train(cfg, directory, overrides)
     return RunDirectory(directory)
+
+
+def curves_of(run: RunDirectory) -> dict[str, list[tuple[int, float]]]:
+    """Every scalar that TensorBoard shows of a run, by step."""
+    events = EventAccumulator(str(run.tensorboard))
+    events.Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 @pytest.fixture

@@ -204,10 +204,12 @@ def score_and_report(
         write_json(run.measurements, measurements)
     logger, cfg = trainer.logger, run.load_config()
     if isinstance(logger, TensorBoardLogger):
+        # A step that no training has, so that a run killed while it scores shows its scores once.
+        after = trainer.global_step + 1
         if cfg.figures.at_end:
-            save_drawings(_final_drawings(run, data, task, history), run.figures, logger, trainer.global_step)
+            save_drawings(_final_drawings(run, data, task, history), run.figures, logger, after)
         parameters = flat_hyperparameters(cfg) | {"global_batch_size": data.batch_size * processes()}
-        logger.log_hyperparams(parameters, metrics | _best_validation_score(trainer, cfg.monitor.score))
+        logger.log_hyperparams(parameters, metrics | _best_validation_score(trainer, cfg.monitor.score), step=after)
         logger.finalize("success")
     log.info("%s", summary_of_run(run))
 

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from eai.core.grouping import Comparison, Group, comparisons, short_names
 from eai.core.records import Record, find_runs, read_records
 from eai.core.references import BASELINE, Reference, references
-from eai.core.tables import as_csv, as_markdown, render, short_path, spell, spell_spread
+from eai.core.tables import as_csv, as_markdown, grid, render, short_path, spell, spell_spread
 
 log = logging.getLogger("eai")
 
@@ -26,6 +25,7 @@ _AFTER = ("score", "score_mean", "score_sd", "test", "test_mean", "test_sd", "se
           "reason", "run")  # fmt: skip
 _REASON_LENGTH = 160
 _ATTEMPTS = 3
+_MOST_GROUPS = 30
 
 
 def columns_of(tables: Sequence[Comparison]) -> tuple[str, ...]:
@@ -83,6 +83,8 @@ def _reference_row(table: Comparison, reference: Reference, names: dict[str, str
 def leaderboard(folders: Sequence[str | Path], markdown: bool = False) -> str:
     """One table per task, the best group first, with the best run's directory and the failed runs below.
 
+    It has the best groups only where there are very many (CSV and JSON have all).
+
     Raises:
         ConfigError: a folder does not exist.
     """
@@ -96,7 +98,7 @@ def leaderboard(folders: Sequence[str | Path], markdown: bool = False) -> str:
         if markdown:
             pieces.append(f"**{title}**\n\n{as_markdown(rows, header)}")
         else:
-            pieces.append(_rich_table(title, header, rows, styles))
+            pieces.append(grid(title, header, rows, styles))
         pieces += note
         pieces += [_unfinished(record) for record in table.records if record.state == "FAILED"]
     pieces += [_unfinished(record) for record in records if not record.config]
@@ -117,28 +119,28 @@ def _unfinished(record: Record) -> str:
 
 def _cells(table: Comparison, names: dict[str, str]) -> tuple[list[str], list[list[str]], list[str], list[str]]:
     """Header, rows and their styles as people read them, and the lines below."""
-    complete = all(group.states == "COMPLETED" for group in table.groups)
     header = ["method", *(names[key] for key in table.keys), str(table.score), str(table.headline["score"]), "seeds",
-              "seconds", *([] if complete else ["states"])]  # fmt: skip
+              "seconds"]  # fmt: skip
     rows, styles = [], []
-    for group in table.groups:
+    for group in table.groups[:_MOST_GROUPS]:
         score, test = group.monitored, group.tested
-        cells = ["model", *(spell(group.parameter(key)) for key in table.keys), spell_spread(score.mean, score.sd),
-                 spell_spread(test.mean, test.sd), str(len(group.scored)),
-                 spell(group.mean_of("train_seconds"))]  # fmt: skip
-        rows.append(cells if complete else [*cells, group.states])
+        parameters = [spell(group.parameter(key)) for key in table.keys]
+        seeds = str(len(group.scored)) if group.states == "COMPLETED" else group.states
+        rows.append(["model", *parameters, spell_spread(score.mean, score.sd), spell_spread(test.mean, test.sd), seeds,
+                     spell(group.mean_of("train_seconds"))])  # fmt: skip
         styles.append("bold")
     shown = _worth_showing(every := references(table))
     for one in shown:
         values = [one.parameters.get(key) for key in table.keys]
         cells = [f"{one.name} ({one.role})", *("" if value is None else spell(value) for value in values), "",
                  spell_spread(one.score.mean, one.score.sd), "", ""]  # fmt: skip
-        rows.append(cells if complete else [*cells, ""])
+        rows.append(cells)
         styles.append("" if one.role != BASELINE else "dim")
     best = table.groups[0].best
     note = [f"best    {short_path(best.path)}  {table.score} {best.monitored:.4g}"] if best else []
-    if len(shown) < len(every):
-        note.append(f"{len(every) - len(shown)} more rows of baselines: --csv")
+    hidden = len(table.groups[_MOST_GROUPS:]) + len(every) - len(shown)
+    if hidden:
+        note.append(f"{hidden} more rows with --csv")
     return header, rows, styles, note
 
 
@@ -151,17 +153,6 @@ def _worth_showing(rows: Sequence[Reference]) -> list[Reference]:
         if row.role == BASELINE:
             others.setdefault(row.place, row)
     return [row for row in rows if row.role != BASELINE or row is others[row.place]]
-
-
-def _rich_table(title: str, header: list[str], rows: list[list[str]], styles: list[str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="")
-    for name in header:
-        text = name in ("method", "states")
-        table.add_column(name, justify="left" if text else "right", overflow="fold")
-    for i, (row, style) in enumerate(zip(rows, styles, strict=True)):
-        last_group = i + 1 < len(rows) and row[0] == "model" and rows[i + 1][0] != "model"
-        table.add_row(*map(Text, row), style=style, end_section=last_group)
-    return table
 
 
 def write_summary(sweep_dir: Path) -> None:

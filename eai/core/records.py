@@ -42,8 +42,8 @@ def find_runs(folders: Sequence[str | Path]) -> Iterator[RunDirectory]:
             below.sort(key=_numbers_as_numbers)
 
 
-def _numbers_as_numbers(name: str) -> list[tuple[int, str]]:
-    return [(int(digits or -1), text) for digits, text in re.findall(r"(\d+)|(\D+)", name)]
+def _numbers_as_numbers(name: str) -> list[tuple[bool, int, str]]:
+    return [(not digits, int(digits or 0), text) for digits, text in re.findall(r"(\d+)|(\D+)", name)]
 
 
 @dataclass(frozen=True)

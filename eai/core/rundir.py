@@ -27,6 +27,7 @@ from yaml import YAMLError
 from eai.core.errors import ConfigError, DiskFullError, Interrupted, RankError, RunInUseError
 
 log = logging.getLogger("eai")
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Keys of a configuration that do not change what a run comes to.
 COSMETIC = ("resume", "figures", "reporting", "objectives", "retry_failed", "trials")
 _PACKAGES = ("eai", "torch", "torch_geometric", "lightning", "hydra-core", "omegaconf", "numpy")
@@ -41,11 +42,15 @@ def finite_or_none(value: Any) -> Any:
     return value
 
 
+def to_json(content: Mapping[str, Any]) -> str:
+    return json.dumps(finite_or_none(content), indent=2, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON under a temporary name in the same folder, then rename it into place."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(json.dumps(finite_or_none(content), indent=2, allow_nan=False) + "\n")
+        temporary.write_text(to_json(content))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -211,7 +216,14 @@ class RunDirectory:
         }
 
         def write(state: str, **facts: Any) -> None:
-            write_json(self.status, {"state": state, **started, **self._notes, **facts})
+            content = {"state": state, **started, **self._notes, **facts}
+            try:
+                write_json(self.status, content)
+            except OSError as error:
+                if error.errno not in DISK_FULL:
+                    raise
+                # The old file's own place is the only one that is left.
+                self.status.write_text(to_json(content))
 
         write("RUNNING")
         try:
@@ -222,10 +234,7 @@ class RunDirectory:
             raise
         except BaseException as error:
             name = "" if isinstance(error, RankError) else f"{type(error).__name__}: "
-            try:
-                write("FAILED", ended=_now(), exit_code=1, reason=f"{name}{error}")
-            except OSError as full:
-                log.error("%s could not be written (%s) and still says RUNNING", self.status, full)
+            write("FAILED", ended=_now(), exit_code=1, reason=f"{name}{error}")
             raise
         write("COMPLETED", ended=_now(), exit_code=0)
 
@@ -236,7 +245,7 @@ def disk_full_named(run: RunDirectory) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in DISK_FULL:
             raise
         left = f"the last good checkpoint is {run.last}" if run.last.is_file() else "no checkpoint was written"
         raise DiskFullError(f"{error.strerror}: {error.filename or run.path}; {left}") from error
