@@ -30,8 +30,7 @@ test-slurm: $(READY)
 	$(BIN)/python -m pytest -q -m slurm; code=$$?; tests/slurm/cluster stop; exit $$code
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks.assimilation_inference
-	$(BIN)/python -m benchmarks.dynamics_scaling
+	$(BIN)/python -m benchmarks
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -8,17 +8,13 @@ untrained: their time does not depend on their weights. One observation per 3.33
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
-import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from benchmarks.report import Result, Table, finish, middle, parser
 from eai.tasks.assimilation.cost import VariationalCost
 from eai.tasks.assimilation.covariance import GaussianCovariance
 from eai.tasks.assimilation.data import Batch, Curves, Twin
@@ -64,28 +60,25 @@ def time_methods(n: int, count: int, repeats: int) -> dict[str, float]:
             method(batch)
             if turn:  # the first turn warms up
                 seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(times) / count * 1e6 for name, times in seconds.items()}
+    return {name: middle(times) / count * 1e6 for name, times in seconds.items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--repeats", type=int, default=5)
+    made.add_argument("--threads", type=int, default=1)
+    arguments = made.parse_args()
     torch.set_num_threads(arguments.threads)
-    rows = [
-        {"n": n, "batch": count, **time_methods(n, count, arguments.repeats)} for n in SIZES for count in BATCHES
-    ]  # fmt: skip
+    found = {(n, count): time_methods(n, count, arguments.repeats) for n in SIZES for count in BATCHES}
     names = ["exact", "pcg, 6 steps", "convolution", "convolution, 6 steps", "MLP, 6 steps"]
-    print(f"µs per analysis, median of {arguments.repeats}; {platform.machine()}, torch {torch.__version__}, "
-          f"{arguments.threads} thread(s)")  # fmt: skip
-    print("| n | batch | " + " | ".join(names) + " |\n|" + " --- |" * (len(names) + 2))
-    for row in rows:
-        cells = [f"{row[name]:.0f}" if name in row else "–" for name in names]
-        print(f"| {row['n']} | {row['batch']} | " + " | ".join(cells) + " |")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+    rows = [
+        [str(n), str(count), *(f"{row[name]:.0f}" if name in row else "–" for name in names)]
+        for (n, count), row in found.items()
+    ]
+    note = f"Microseconds per analysis, median of {arguments.repeats}, {arguments.threads} thread(s)."
+    table = Table("Inference of the assimilation", note, ["n", "batch", *names], rows)
+    values = [{"n": n, "batch": count, **row} for (n, count), row in found.items()]
+    finish(Result([table], {"microseconds": values}), arguments)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Seconds and memory of one training step of the dynamics networks, by number of grid points.
 
-    python -m benchmarks.dynamics_scaling [--json FILE] [--repeats 5] [--threads 1] [--largest 1000000]
+    python -m benchmarks.dynamics_scaling [--json FILE] [--check] [--repeats 5] [--threads 1] [--largest 1000000]
 
 One trajectory, one rollout of two steps, forward, backward and optimizer. Every size runs in a process of its own, so
-that its peak memory is its own; the exponent is the slope of log(seconds) against log(points) from 1,000 points on.
+that its peak memory is its own; the exponent is the slope of log(seconds) against log(points) from 1,000 points on:
+below, a step is all overhead, and does not grow. A million points are timed once, without a step to warm up.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
 import resource
-import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-SIZES = (1_000, 10_000, 100_000, 1_000_000)
+from benchmarks.report import Demand, Result, Table, finish, middle, parser
+
+SIZES = (100, 1_000, 10_000, 100_000, 1_000_000)
 NETS = ("stencil", "interaction")
 
 
@@ -43,14 +44,14 @@ def measure(net_name: str, nx: int, repeats: int, threads: int) -> dict[str, flo
     net.fit_scales(batch)
     unroll, loss, optimizer = Unroll(steps=2), RolloutMSE(), torch.optim.AdamW(net.parameters())
     seconds = []
-    for _ in range(repeats + 1):
+    for _ in range(repeats + 1 if nx < SIZES[-1] else 1):
         started = time.perf_counter()
         optimizer.zero_grad()
         loss(unroll(net, batch, 0, True), batch)["mse"].mean().backward()
         optimizer.step()
         seconds.append(time.perf_counter() - started)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": statistics.median(seconds[1:]), "peak_mib": peak}
+    return {"seconds": middle(seconds[1:] or seconds), "peak_mib": peak}
 
 
 def in_own_process(net_name: str, nx: int, repeats: int, threads: int) -> dict[str, float]:
@@ -59,30 +60,36 @@ def in_own_process(net_name: str, nx: int, repeats: int, threads: int) -> dict[s
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+def exponent(seconds: dict[int, float]) -> float:
+    """Slope of log(seconds) against log(points), from 1,000 points on."""
+    sizes = [nx for nx in seconds if nx >= 1_000]
+    return float(np.polyfit(np.log(sizes), np.log([seconds[nx] for nx in sizes]), 1)[0])
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--largest", type=int, default=SIZES[-1])
-    parser.add_argument("--one", nargs=2, metavar=("NET", "NX"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    made = parser(__doc__)
+    made.add_argument("--repeats", type=int, default=5)
+    made.add_argument("--threads", type=int, default=1)
+    made.add_argument("--largest", type=int, default=SIZES[-1])
+    made.add_argument("--one", nargs=2, metavar=("NET", "NX"), help=argparse.SUPPRESS)
+    arguments = made.parse_args()
     if arguments.one:
         print(json.dumps(measure(arguments.one[0], int(arguments.one[1]), arguments.repeats, arguments.threads)))
         return
-    sizes = [nx for nx in SIZES if nx <= arguments.largest]
-    result: dict[str, object] = {"machine": platform.processor() or platform.machine(), "threads": arguments.threads}
-    print(f"{'net':<12}{'nx':>10}{'ms/step':>12}{'ns/point':>12}{'peak MiB':>12}")
+    rows, values, demands = [], {}, []
     for name in NETS:
-        rows = {nx: in_own_process(name, nx, arguments.repeats, arguments.threads) for nx in sizes}
-        for nx, row in rows.items():
-            per_point = row["seconds"] / nx * 1e9
-            print(f"{name:<12}{nx:>10,}{row['seconds'] * 1e3:>12.1f}{per_point:>12.0f}{row['peak_mib']:>12.0f}")
-        exponent = np.polyfit(np.log(sizes), np.log([row["seconds"] for row in rows.values()]), 1)[0]
-        print(f"{name:<12}exponent {exponent:.2f}")
-        result[name] = {"by_nx": rows, "exponent": float(exponent)}
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+        sizes = [nx for nx in SIZES if nx <= arguments.largest]
+        found: dict[int, Any] = {nx: in_own_process(name, nx, arguments.repeats, arguments.threads) for nx in sizes}
+        slope = exponent({nx: row["seconds"] for nx, row in found.items()})
+        for nx, row in found.items():
+            seconds = row["seconds"]
+            rows.append([name, f"{nx:,}", f"{1 / seconds:.3g}", f"{seconds * 1e3:.1f}",
+                         f"{seconds / nx * 1e9:.0f}", f"{row['peak_mib']:.0f}", f"{slope:.2f}"])  # fmt: skip
+        values[name] = {"by_nx": found, "exponent": slope}
+        demands.append(Demand(f"{name}, exponent of a dynamics step in nx", slope, 1.1))
+    note = f"One training step on a ring of nx points, {arguments.threads} thread(s)."
+    columns = ["net", "nx", "steps/s", "ms/step", "ns/point", "peak MiB", "exponent"]
+    finish(Result([Table("Size of the grid", note, columns, rows)], values, demands), arguments)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections import defaultdict
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from eai.core.data import DataModule
@@ -38,10 +39,13 @@ class History(L.Callback):
                 points.append((trainer.current_epoch, value))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"points": {name: list(points) for name, points in self.points.items()}}
+        # As tensors: to pickle thousands of small tuples takes longer than to write the weights.
+        return {"points": {name: torch.tensor(points, dtype=torch.float64) for name, points in self.points.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.points = defaultdict(list, {name: list(points) for name, points in state_dict["points"].items()})
+        self.points = defaultdict(list)
+        for name, points in state_dict["points"].items():
+            self.points[name] = [(int(epoch), value) for epoch, value in points.tolist()]
 
 
 class EpochLines(L.Callback):

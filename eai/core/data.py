@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Generic, Literal, TypeVar, cast
 
 import numpy as np
@@ -61,14 +62,22 @@ class Batches(Sampler[Tensor]):
     Args:
         samples: of the split; told the epoch before each one.
         batch_size: samples per step and process.
-        seed: of a new order in each epoch, which depends on (seed, epoch) alone; None keeps the samples in order.
+        seed: of a new order in each pass, which depends on (seed, pass since the start) alone; None keeps the samples
+            in order.
+        passes: through the samples in an epoch.
     """
 
     def __init__(
-        self, samples: Samples[B], batch_size: int, seed: int | None = None, rank: int = 0, processes: int = 1
+        self,
+        samples: Samples[B],
+        batch_size: int,
+        seed: int | None = None,
+        rank: int = 0,
+        processes: int = 1,
+        passes: int = 1,
     ) -> None:
         self._samples, self._seed, self._rank, self._processes = samples, seed, rank, processes
-        self._global_size, self._epoch = batch_size * processes, 0
+        self._global_size, self._epoch, self._passes = batch_size * processes, 0, passes
         self.skip = 0  # batches to leave out once: a run that resumes within an epoch has seen them
 
     def set_epoch(self, epoch: int) -> None:
@@ -78,11 +87,11 @@ class Batches(Sampler[Tensor]):
     def __len__(self) -> int:
         whole, rest = divmod(len(self._samples), self._global_size)
         # In order, a process goes without when there is nothing left for it.
-        return whole + (rest > self._rank if self._seed is None else rest > 0)
+        return self._passes * (whole + (rest > self._rank if self._seed is None else rest > 0))
 
     def __iter__(self) -> Iterator[Tensor]:
         start, self.skip = self.skip, 0
-        for whole in self._order().split(self._global_size)[start:]:
+        for whole in islice(self._global_batches(), start, None):
             part = whole.tensor_split(self._processes)[self._rank]
             if len(part) or self._seed is not None:
                 # Training steps are taken together: who has nothing left repeats a sample, with weight 0.
@@ -93,14 +102,19 @@ class Batches(Sampler[Tensor]):
 
         Σ_r weight_r · mean_r / processes is the mean over the global batch.
         """
+        step %= len(self) // self._passes
         size = min(self._global_size, len(self._samples) - step * self._global_size)
         part = size // self._processes + (self._rank < size % self._processes)
         return part * self._processes / size
 
-    def _order(self) -> Tensor:
+    def _global_batches(self) -> Iterator[Tensor]:
+        for number in range(self._epoch * self._passes, (self._epoch + 1) * self._passes):
+            yield from self._order(number).split(self._global_size)
+
+    def _order(self, number: int) -> Tensor:
         if self._seed is None:
             return torch.arange(len(self._samples))
-        word = np.random.SeedSequence([self._seed, 3, self._epoch]).generate_state(1, np.uint32)[0]
+        word = np.random.SeedSequence([self._seed, 3, number]).generate_state(1, np.uint32)[0]
         return torch.randperm(len(self._samples), generator=torch.Generator().manual_seed(int(word)))
 
 
@@ -116,15 +130,26 @@ class DataModule(LightningDataModule, ABC, Generic[B]):
         seed: of the data; independent of the seed of the weights.
         fresh: generate new training samples for each epoch (endless data).
         device: where samples are generated and kept.
+        passes: through the training samples in an epoch. Where a pass is a single step, what happens once per epoch
+            would cost more than the step; passes are shuffled as so many epochs would be.
     """
 
-    def __init__(self, batch_size: int, seed: int, fresh: bool, device: Literal["cpu", "cuda"] = "cpu") -> None:
+    def __init__(
+        self, batch_size: int, seed: int, fresh: bool, device: Literal["cpu", "cuda"] = "cpu", passes: int = 1
+    ) -> None:
         super().__init__()
         require(batch_size >= 1, "batch_size", "at least 1", batch_size)
         require(0 <= seed < 2**32, "seed", "0 ≤ seed < 2**32", seed)
         require(device == "cpu" or torch.cuda.is_available(), "device", "cpu (no CUDA device was found)", device)
+        require(passes >= 1, "passes", "at least 1", passes)
         self.batch_size, self.seed, self.fresh, self.device = batch_size, seed, fresh, device
+        self.passes = passes
         self.samples: dict[Split, Samples[B]] = {}
+
+    @property
+    def evaluation_batch_size(self) -> int:
+        """Samples per validation or test step: without gradients there is room for four times as many."""
+        return 4 * self.batch_size
 
     @abstractmethod
     def generate(self, split: Split, generator: torch.Generator) -> B:
@@ -152,12 +177,21 @@ class DataModule(LightningDataModule, ABC, Generic[B]):
 
     def _loader(self, split: Split, seed: int | None = None) -> DataLoader[B]:
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        train = split == "train"
+        order = Batches(
+            self.samples[split],
+            self.batch_size if train else self.evaluation_batch_size,
+            seed,
+            rank,
+            processes,
+            self.passes if train else 1,
+        )
         # `batch_size=None`: the sampler's items are whole batches already. A DataLoader draws a number at every
         # start: from a generator of its own, not torch's global one.
         return DataLoader(
             self.samples[split],
             batch_size=None,
-            sampler=Batches(self.samples[split], self.batch_size, seed, rank, processes),
+            sampler=order,
             collate_fn=_whole_batch,
             generator=torch.Generator(),
         )

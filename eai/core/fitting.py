@@ -62,6 +62,7 @@ def fit_and_score(
             load_weights(task, weights_file(experiment.init_from))
     preflight(experiment, data, task)
     _seed_rank(experiment.seed)
+    task.monitored = experiment.monitor.score
     history, last = History(), LastCheckpoint(run, stop, experiment.reporting)
     best = BestCheckpoint(run, experiment.monitor.score, experiment.monitor.mode)
     drawing = FigureWriter(experiment.figures.every_n_epochs)

@@ -16,20 +16,21 @@ PerSample = Tensor | tuple[Tensor, Tensor]
 class SampleMeans:
     """Weighted means of per-sample values, summed in float64 on the values' own device.
 
-    ``mean = Σ_i w_i v_i / Σ_i w_i``, over all samples of all updates.
+    ``mean = Σ_i w_i v_i / Σ_i w_i``, over all samples of all updates. The values are kept until they are asked for and
+    summed at once: an update costs a training step nothing, and the sum does not depend on how they were batched.
     """
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
+        self._values: dict[str, list[Tensor]] = {}
+        self._weights: dict[str, list[Tensor]] = {}
 
     def update(self, values: Mapping[str, PerSample]) -> None:
         """Add a batch: ``{name: (B,) values}`` or ``{name: ((B,) values, (B,) weights)}``."""
         for name, item in values.items():
             value, weight = item if isinstance(item, tuple) else (item, None)
-            value = value.detach()
-            weight = torch.ones_like(value) if weight is None else weight
-            entry = torch.stack([(value * weight).sum(dtype=torch.float64), weight.sum(dtype=torch.float64)])
-            self._sums[name] = self._sums[name] + entry if name in self._sums else entry
+            self._values.setdefault(name, []).append(value.detach())
+            if weight is not None:
+                self._weights.setdefault(name, []).append(weight)
 
     def compute(self) -> dict[str, float]:
         """The means. A name whose weights sum to zero has none and is left out."""
@@ -40,13 +41,22 @@ class SampleMeans:
         return _means(gather(self._totals()))
 
     def _totals(self) -> dict[str, list[float]]:
-        return {name: entry.tolist() for name, entry in self._sums.items()}
+        return {name: self._total(name) for name in self._values}
 
-    def state(self) -> dict[str, Tensor]:
-        return dict(self._sums)
+    def _total(self, name: str) -> list[float]:
+        values = torch.cat(self._values[name])
+        if name not in self._weights:
+            return [values.sum(dtype=torch.float64).item(), float(len(values))]
+        weights = torch.cat(self._weights[name])
+        return torch.stack([(values * weights).sum(dtype=torch.float64), weights.sum(dtype=torch.float64)]).tolist()
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        self._sums = dict(state)
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        kept = {"values": self._values, "weights": self._weights}
+        return {kind: {name: torch.cat(parts) for name, parts in of.items()} for kind, of in kept.items()}
+
+    def restore(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        self._values = {name: [values] for name, values in state["values"].items()}
+        self._weights = {name: [weights] for name, weights in state["weights"].items()}
 
 
 def _means(parts: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, float]:

@@ -50,6 +50,7 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         self._test_means: dict[str, SampleMeans] = {}
         self._methods: dict[str, Callable[[B], Estimate]] = {}
         self.latest: dict[str, float] = {}  # the newest train/… and val/…
+        self.monitored = "val/loss"  # the score that callbacks ask Lightning for
         self.final_scores: dict[str, dict[str, float]] = {}
 
     # What a task provides.
@@ -83,6 +84,9 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
     def measure(self, data: DataModule[B]) -> Mapping[str, Mapping[str, float]]:
         """Numbers per method that no seed reproduces, such as seconds, for ``measurements.json``. By default none."""
         return {}
+
+    def validated(self, batch: B, output: Output) -> None:
+        """See the net's output for a batch of validation data, beside the scores. By default nothing."""
 
     @abstractmethod
     def figures(self, batch: B, estimate: Estimate) -> Mapping[str, Drawing]:
@@ -135,6 +139,7 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         terms = self.loss(output, batch)
         self._val_means.update({f"loss/{name}": term for name, term in terms.items()})
         self._val_means.update(self.scores(batch, self.estimate(batch, output)))
+        self.validated(batch, output)
 
     def on_validation_epoch_end(self) -> None:
         means = self._val_means.compute_over_ranks()
@@ -143,8 +148,9 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         losses = {"val/loss": sum(terms.values())} | {f"val/{name}": value for name, value in terms.items()}
         scores = {f"val/{name}": value for name, value in self.summarise(means).items()}
         self._report(losses, scores)
-        # For callbacks that monitor a score.
-        self.log_dict({**losses, **scores}, logger=False, on_step=False, on_epoch=True, batch_size=1)
+        if self.monitored in self.latest:
+            # For the callback that keeps the best checkpoint: one value, because Lightning takes its time for each.
+            self.log(self.monitored, self.latest[self.monitored], logger=False, batch_size=1)
 
     def on_test_start(self) -> None:
         data = getattr(self.trainer, "datamodule")  # noqa: B009 - absent from Trainer's annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -64,6 +64,15 @@ class Cost(nn.Module, ABC):
         return self.covariance.multiply(self.operator.adjoint(state, (weights * batch.obs_mask).double(), batch))
 
 
+class Optimum(NamedTuple):
+    """What is known of the exact minimum of J: x*, J*, DFS and H B Hᵀ at the background."""
+
+    state: Float[Tensor, "b n"]
+    cost: Float[Tensor, " b"]
+    dfs: Float[Tensor, " b"]
+    background_variance: Float[Tensor, "b p"]
+
+
 class VariationalCost(Cost):
     """J(x) = ½ (x−x_b)ᵀ B⁻¹ (x−x_b) + ½ (y−H(x))ᵀ R⁻¹ (y−H(x)), per sample (slide 2.3).
 
@@ -117,6 +126,24 @@ class VariationalCost(Cost):
         d = self.innovation(batch).double()
         weights = torch.cholesky_solve(d[:, :, None], self._factor(batch.xb.double(), batch))[:, :, 0]
         return 0.5 * (d * weights).sum(1)
+
+    def optimum(self, batch: Batch) -> Optimum:
+        """:meth:`minimiser`, :meth:`minimum` and :meth:`degrees_of_freedom` of a batch, for one Cholesky of a linear H."""
+        background = batch.xb.double()
+        observed = self.observed_covariance(background, batch)
+        variance = observed.diagonal(dim1=1, dim2=2)
+        if not self.operator.linear:
+            return Optimum(self.minimiser(batch), self.minimum(batch), self.degrees_of_freedom(batch), variance)
+        factor = torch.linalg.cholesky(observed + self.obs_error.matrix(batch, self.covariance.n))
+        d = self.innovation(batch).double()
+        weights = torch.cholesky_solve(d[:, :, None], factor)[:, :, 0]
+        gain = torch.cholesky_solve(observed, factor)
+        return Optimum(
+            background + self.spread(background, weights, batch),
+            0.5 * (d * weights).sum(1),
+            gain.diagonal(dim1=1, dim2=2).sum(1),
+            variance,
+        )
 
     def degrees_of_freedom(self, batch: Batch) -> Float[Tensor, " b"]:
         """DFS = tr(H K) = tr(H B Hᵀ (H B Hᵀ + R)⁻¹): how many numbers the analysis takes from the observations."""

@@ -159,13 +159,19 @@ class Slides(DataModule[Batch]):
         background_factor: float = 0.5,
         batch_size: int = 1000,
         seed: int = 0,
+        passes: int = 1,
     ) -> None:
-        super().__init__(batch_size, seed, fresh=False)
+        super().__init__(batch_size, seed, fresh=False, passes=passes)
         require(n >= 18 and n % 6 == 0, "n", "a multiple of 6, at least 18", n)
         require(n_samples >= 1, "n_samples", "at least 1", n_samples)
         require(sigma_o > 0, "sigma_o", "above 0", sigma_o)
         self.n, self.p, self.sigma_o = n, 18, sigma_o
         self.n_samples, self.background_factor = n_samples, background_factor
+
+    @property
+    def evaluation_batch_size(self) -> int:
+        """That of training: the slides' loss depends on it."""
+        return self.batch_size
 
     def generate(self, split: Split, generator: torch.Generator) -> Batch:
         generator.manual_seed(self.seed)

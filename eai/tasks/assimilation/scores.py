@@ -18,32 +18,33 @@ def analysis_diagnostics(cost: VariationalCost, batch: Batch, analysis: Float[Te
     """Per-sample quantities of an analysis; those of observations are weighted by their number."""
     x = analysis.double()
     terms = cost(x, batch)
-    optimum = cost.minimiser(batch)
+    optimum = cost.optimum(batch)
     p = batch.obs_mask.sum(1)
     gradient, gradient_background = cost.gradient(x, batch), cost.gradient(batch.xb.double(), batch)
     return {
         "j": terms["background"] + terms["observation"],
         "j_background_term": terms["background"],
-        "j_optimum": cost.minimum(batch),
+        "j_optimum": optimum.cost,
         "j_background": cost.total(batch.xb, batch),
         "p": p,
-        "dfs": cost.degrees_of_freedom(batch),
+        "dfs": optimum.dfs,
         "mse_background": (batch.xb - batch.xt).square().mean(1),
         "mse_analysis": (x - batch.xt).square().mean(1),
-        "mse_optimum": (optimum - batch.xt).square().mean(1),
-        "mse_gap": (x - optimum).square().mean(1),
+        "mse_optimum": (optimum.state - batch.xt).square().mean(1),
+        "mse_gap": (x - optimum.state).square().mean(1),
         "gradient": (gradient * cost.covariance.multiply(gradient)).sum(1),
         "gradient_background": (gradient_background * cost.covariance.multiply(gradient_background)).sum(1),
-        **_departures(cost, batch, x),
+        **_departures(cost, batch, x, optimum.background_variance),
     }
 
 
-def _departures(cost: VariationalCost, batch: Batch, x: Float[Tensor, "b n"]) -> dict[str, PerSample]:
+def _departures(
+    cost: VariationalCost, batch: Batch, x: Float[Tensor, "b n"], variance: Float[Tensor, "b p"]
+) -> dict[str, PerSample]:
     p, withheld = batch.obs_mask.sum(1), batch.obs_withheld.sum(1)
     observed = cost.operator(x, batch)
     ob = cost.innovation(batch)
     oa = (batch.y - observed) * batch.obs_mask
-    variance = cost.observed_covariance(batch.xb.double(), batch).diagonal(dim1=1, dim2=2)
     away = (batch.y - observed) * batch.obs_withheld
 
     def mean(values: Tensor, count: Tensor) -> PerSample:

@@ -119,7 +119,7 @@ class SingleWave(Trajectories):
         split: ``same``, all three splits are the nt−1 pairs of the whole period (the slides' first step);
             ``time``, the first round(0.8 nt) pairs train and validate, those after them test. The state between
             is the last target of the one and the first input of the other; the slides lose a pair there.
-        batch_size, seed: see :class:`eai.core.data.DataModule`.
+        batch_size, seed, passes: see :class:`eai.core.data.DataModule`.
     """
 
     def __init__(
@@ -131,8 +131,9 @@ class SingleWave(Trajectories):
         split: Literal["same", "time"] = "same",
         batch_size: int = 14,
         seed: int = 0,
+        passes: int = 1,
     ) -> None:
-        super().__init__(batch_size, seed, fresh=False)
+        super().__init__(batch_size, seed, fresh=False, passes=passes)
         require(length > 0, "length", "above 0", length)
         require(nx >= 3, "nx", "at least 3", nx)
         require(nt >= 3, "nt", "at least 3", nt)

@@ -8,13 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
-from torch_geometric.nn import GCNConv
-from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from eai.core.errors import require
 from eai.tasks.dynamics.data import Batch
 from eai.tasks.dynamics.graphs import Graph
-from eai.tasks.dynamics.layers import InteractionLayer, StencilConv, edge_inputs
+from eai.tasks.dynamics.layers import InteractionLayer, MeanConv, NeighbourMean, StencilConv, edge_inputs
 
 
 class GraphNet(nn.Module):
@@ -47,28 +45,23 @@ class GCN(GraphNet):
     reflections of the ring and cannot know in which direction a wave travels. It does not see ``static``.
 
     Args:
-        graph: shared by all samples; its normalisation is computed here, once.
+        graph: shared by all samples; all its nodes have equally many neighbours d, so that the weights are all 1/d.
         width: of all hidden layers; the slides take 2 · nt = 30.
         layers: number of graph convolutions.
         position: whether the nodes know where they are.
     """
 
-    edge_weight: Tensor
     positions: Tensor
 
     def __init__(self, graph: Graph, width: int = 30, layers: int = 4, position: bool = True) -> None:
         super().__init__(graph, layers)
         require(width >= 1, "width", "at least 1", width)
         self.position = position
-        # The graph has its self-loops already.
-        _, edge_weight = gcn_norm(graph.edge_index, num_nodes=graph.nodes, add_self_loops=False)
-        self.register_buffer("edge_weight", edge_weight, persistent=False)
+        self.mean = NeighbourMean(graph)
         positions = (torch.arange(graph.nodes) + 1)[:, None] / graph.nodes
         self.register_buffer("positions", positions, persistent=False)
         sizes = [2 if position else 1] + [width] * layers
-        self.convolutions = nn.ModuleList(
-            GCNConv(a, b, add_self_loops=False, normalize=False) for a, b in pairwise(sizes)
-        )
+        self.convolutions = nn.ModuleList(MeanConv(a, b) for a, b in pairwise(sizes))
         self.head = nn.Sequential(
             nn.Linear(width, width), nn.LeakyReLU(), nn.Linear(width, width), nn.LeakyReLU(), nn.Linear(width, 1)
         )
@@ -76,7 +69,7 @@ class GCN(GraphNet):
     def forward(self, u: Float[Tensor, "b n 1"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n 1"]:
         h = torch.cat([u, self.positions.expand(len(u), -1, -1)], dim=2) if self.position else u
         for convolution in self.convolutions:
-            h = leaky_relu(convolution(h, self.edge_index, self.edge_weight))
+            h = leaky_relu(convolution(self.mean(h)))
         return self.head(h)
 
 

@@ -78,6 +78,8 @@ class Recovery(Task[Batch, Reconstruction, Tensor]):
     ) -> None:
         super().__init__(net, loss, optimizer, scheduler)
         self.keep_known, self.classical = keep_known, classical
+        # Convolutions on a CPU are a sixth faster so; dense layers do not mind.
+        self.net.to(memory_format=torch.channels_last)
         self.scoring = Scoring(None)
         self._codes: list[Tensor] = []
         self._references: tuple[ImageData, Mapping[str, Callable[[Batch], Images]]] | None = None
@@ -122,11 +124,9 @@ class Recovery(Task[Batch, Reconstruction, Tensor]):
             self._references = data, references(data, self.classical)
         return self._references[1]
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        super().validation_step(batch, batch_idx)
-        mean = self(batch).mean
-        if mean is not None:
-            self._codes.append(mean)
+    def validated(self, batch: Batch, output: Reconstruction) -> None:
+        if output.mean is not None:
+            self._codes.append(output.mean)
 
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()

@@ -1,0 +1,259 @@
+"""Milliseconds per optimisation step: the slides' loop, a bare loop, and what `eai-train` runs.
+
+    python -m benchmarks.throughput [--task tutorial_2_1 …] [--json FILE] [--check] [--blocks 1.0] [--threads N]
+                                    [--clock wall|cpu]
+
+``slides``  the notebook's loop (see ``slides_loops``), for the tutorial experiments only.
+``bare``    the same net, loss, optimizer, samples and order of samples as ``eai``, batches ready in memory: zero the
+            gradients, forward, loss, backward, optimizer step. Nothing of validation, logging or checkpoints is in it,
+            nor is the making of batches.
+``eai``     ``eai.core.training.train`` on the configuration that `eai-train` composes: Lightning, logging, the check
+            that losses are finite, making batches, new samples in every epoch where the data are ``fresh``, validation
+            and checkpoints at their default intervals. Start-up, the final test and figures do not count; the output is
+            no terminal, so there is a line per interval and no progress bar.
+
+All three take turns in one process, with as many threads: eai's training pauses at the end of every block of epochs
+and lets the other two train as many steps. A block is as long as the interval of validation and checkpoints (their
+least common multiple), so that each contains its share of both. The first block warms up. Ratios are medians over
+blocks of the ratio within a block.
+
+``generation`` is the share of eai's time that makes new samples, measured as the same call on the bare side. The
+ratio that is checked is eai/(bare + generation): endless data are what such an experiment asks for, and whoever
+writes the loop by hand has to draw them too. eai/bare stands beside it.
+
+`--clock cpu` counts what this process computes and not what it waits for: other work on the machine, but also the disk.
+
+eai and bare have to end with the same training loss, from the same seed; the slides' has to be comparable, since it
+draws data of its own in 2.2 and 2.3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import lightning as L
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from benchmarks import slides_loops
+from benchmarks.report import Demand, Result, Table, finish, middle, parser, spread
+from eai.core import fitting
+from eai.core.command import CONFIG_DIR
+from eai.core.config import check_experiment, resolve
+from eai.core.loading import build_data_and_task
+from eai.core.training import train
+
+# Overrides, number of blocks, the slides' loop.
+EXPERIMENTS: dict[str, tuple[str, int, slides_loops.SlidesLoop | None]] = {
+    "tutorial_2_1": ("experiment=tutorial_2_1", 8, slides_loops.dynamics),
+    "tutorial_2_2": ("experiment=tutorial_2_2_autoencoder", 6, slides_loops.recovery),
+    "tutorial_2_3": ("experiment=tutorial_2_3", 3, slides_loops.assimilation),
+    "dynamics": ("task=dynamics", 3, None),
+    "recovery": ("task=recovery", 4, None),
+    "assimilation": ("task=assimilation", 8, None),
+}
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+_clock = "wall"
+FASTER_THAN_SLIDES = {"tutorial_2_1": 5.0, "tutorial_2_2": 1.8, "tutorial_2_3": 1.6}
+
+
+def clock() -> float:
+    """Seconds, of the wall or (`--clock cpu`) of this process on a processor."""
+    return CLOCKS[_clock]()
+
+
+class Bare:
+    """A plain loop over what eai trains, a given number of epochs at a time."""
+
+    def __init__(self, cfg: DictConfig) -> None:
+        experiment = check_experiment(cfg)
+        self.data, self.task = build_data_and_task(cfg, experiment)
+        self.data.setup()
+        made = self.task.configure_optimizers()
+        self._optimizer = made["optimizer"] if isinstance(made, dict) else made
+        self._scheduler = made["lr_scheduler"] if isinstance(made, dict) else None
+        self._loader, self._epoch = self.data.train_dataloader(), 0
+        self.task.train()
+        L.seed_everything(experiment.seed, verbose=False)
+        self._random = torch.get_rng_state()
+        self.steps, self.loss, self._loss = 0, math.nan, torch.zeros(())
+
+    def train(self, epochs: int) -> tuple[float, float]:
+        """Seconds of the steps, and of generating samples."""
+        torch.set_rng_state(self._random)
+        seconds = generation = 0.0
+        self.steps = 0
+        for _ in range(epochs):
+            started = clock()
+            self._set_epoch(self._epoch)
+            generation += clock() - started if self.data.fresh and self._epoch else 0.0
+            losses = []
+            for batch in self._loader:
+                seconds += self.timed_step(batch)
+                losses.append((self._loss, len(batch[0])))
+            if self._scheduler is not None:
+                self._scheduler.step()
+            self.steps, self._epoch = self.steps + len(losses), self._epoch + 1
+            self.loss = sum(loss.item() * n for loss, n in losses) / sum(n for _, n in losses)
+        self._random = torch.get_rng_state()
+        return seconds, generation
+
+    def _set_epoch(self, epoch: int) -> None:
+        sampler: Any = self._loader.sampler
+        sampler.set_epoch(epoch)
+
+    def timed_step(self, batch: Any) -> float:
+        """Seconds of one optimisation step."""
+        started = clock()
+        self._optimizer.zero_grad()
+        terms = self.task.loss(self.task(batch), batch)
+        loss = torch.stack([term.mean() for term in terms.values()]).sum()
+        loss.backward()
+        self._optimizer.step()
+        self._loss = loss.detach()
+        return clock() - started
+
+
+class Turns(L.Callback):
+    """Pauses eai's training after each block of epochs, lets the rivals train as much, and keeps all times."""
+
+    def __init__(self, epochs: int, bare: Bare, slides: Iterator[float] | None) -> None:
+        self._epochs, self._bare, self._slides = epochs, bare, slides
+        self._started: float | None = None
+        self.ms: dict[str, list[float]] = {"slides": [], "bare": [], "eai": [], "generation": []}
+        self.losses: dict[str, float] = {}
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Samples of this epoch are drawn already: a block contains as many draws as epochs.
+        now = clock()
+        if trainer.current_epoch % self._epochs:
+            return
+        if self._started is not None:
+            with torch.random.fork_rng(devices=[]):
+                self._rivals(now - self._started)
+            self.losses["eai"] = pl_module.latest["train/loss"]
+        self._started = clock()
+
+    def _rivals(self, eai: float) -> None:
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        bare, generation = self._bare.train(self._epochs)
+        steps, self.losses["bare"] = self._bare.steps, self._bare.loss
+        slides = math.nan
+        if self._slides is not None:
+            # A notebook does not ask for deterministic algorithms, as our Trainer does for the whole process.
+            torch.use_deterministic_algorithms(False)
+            started = clock()
+            losses = [next(self._slides) for _ in range(steps)]
+            slides = clock() - started
+            torch.use_deterministic_algorithms(deterministic)
+            self.losses["slides"] = sum(losses[-10:]) / 10
+        for name, seconds in (("slides", slides), ("bare", bare), ("eai", eai), ("generation", generation)):
+            self.ms[name].append(seconds / steps * 1e3)
+
+
+@contextmanager
+def with_callback(callback: L.Callback) -> Iterator[None]:
+    """Inside, training has one more callback and ends where it would score and draw."""
+    build = fitting.build_trainer
+
+    def build_with(cfg: Any, run: Any, callbacks: list[Any], *rest: Any, **named: Any) -> L.Trainer:
+        return build(cfg, run, [*callbacks, callback], *rest, **named)
+
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(fitting, "build_trainer", build_with))
+        stack.enter_context(mock.patch.object(fitting, "score_and_report"))
+        yield
+
+
+def configuration(override: str, *further: str) -> DictConfig:
+    """What `eai-train` composes, without figures and expectation."""
+    with initialize_config_dir(CONFIG_DIR):
+        return compose("train", [override, "figures.every_n_epochs=0", "expect=null", *further])
+
+
+def measure(name: str, scale: float, threads: int | None, seed: int = 0) -> dict[str, Any]:
+    """Times of every block but the first, and the losses at the end."""
+    override, blocks, loop = EXPERIMENTS[name]
+    plain = configuration(override)
+    epochs = math.lcm(plain.validate_every_n_epochs, plain.reporting.checkpoint_every_n_epochs)
+    blocks = max(2, round(blocks * scale)) + 1
+    further = [f"trainer.max_epochs={blocks * epochs + 1}", f"seed={seed}"]
+    further += [f"accelerator.threads={threads}"] if threads else []
+    cfg = configuration(override, *further)
+    if cfg.accelerator.threads:
+        torch.set_num_threads(cfg.accelerator.threads)
+    bare = Bare(resolve(cfg))
+    turns = Turns(epochs, bare, loop(bare.task.net) if loop else None)
+    with tempfile.TemporaryDirectory() as folder, with_callback(turns):
+        train(cfg, Path(folder) / "run")
+    ms = {key: values[1:] for key, values in turns.ms.items()}
+    check_losses(name, turns.losses)
+    return {"threads": torch.get_num_threads(), "ms": ms, "losses": turns.losses, **ratios(ms)}
+
+
+def check_losses(name: str, losses: dict[str, float]) -> None:
+    """Both sides do the same arithmetic in the same order; the slides' loop learns about as much."""
+    eai, bare, slides = losses["eai"], losses["bare"], losses.get("slides")
+    assert math.isclose(eai, bare, rel_tol=1e-5), f"{name}: eai ends at loss {eai}, bare at {bare}"
+    assert slides is None or 1 / 3 < slides / eai < 3, f"{name}: eai ends at loss {eai}, the slides' loop at {slides}"
+
+
+def ratios(ms: dict[str, list[float]]) -> dict[str, float]:
+    """Medians over blocks of the ratios within a block."""
+    blocks = list(zip(*(ms[key] for key in ("slides", "bare", "eai", "generation")), strict=True))
+    return {
+        "eai_to_bare": middle([e / b for _, b, e, _ in blocks]),
+        "eai_to_bare_and_generation": middle([e / (b + g) for _, b, e, g in blocks]),
+        "generation_share": middle([g / e for _, _, e, g in blocks]),
+        "slides_to_eai": middle([s / e for s, _, e, _ in blocks]),
+    }
+
+
+def demands(found: dict[str, dict[str, Any]]) -> list[Demand]:
+    made = []
+    for name, one in found.items():
+        bound = 1.10 if middle(one["ms"]["bare"]) >= 2 else 1.25
+        made.append(Demand(f"{name}, eai/(bare + generation)", one["eai_to_bare_and_generation"], bound))
+        if name in FASTER_THAN_SLIDES:
+            made.append(Demand(f"{name}, slides/eai", one["slides_to_eai"], FASTER_THAN_SLIDES[name], at_most=False))
+    return made
+
+
+def table(found: dict[str, dict[str, Any]]) -> Table:
+    rows = []
+    for name, one in found.items():
+        ms, has_slides = one["ms"], name in FASTER_THAN_SLIDES
+        rows.append([
+            name, spread(ms["slides"]) if has_slides else "–", spread(ms["bare"]), spread(ms["eai"]),
+            f"{one['generation_share']:.0%}", f"{one['eai_to_bare_and_generation']:.2f}", f"{one['eai_to_bare']:.2f}",
+            f"{one['slides_to_eai']:.1f}" if has_slides else "–", f"{one['losses']['eai']:.3g}",
+        ])  # fmt: skip
+    note = "Milliseconds per optimisation step, median (smallest–largest); definitions in `benchmarks/throughput.py`."
+    columns = ["experiment", "slides", "bare", "eai", "generation", "eai/(bare+gen.)", "eai/bare", "slides/eai", "loss"]
+    return Table("Throughput", note, columns, rows)
+
+
+def main() -> None:
+    made = parser(__doc__)
+    made.add_argument("--task", nargs="*", choices=list(EXPERIMENTS), default=list(EXPERIMENTS))
+    made.add_argument("--blocks", type=float, default=1.0, help="times the usual number of blocks")
+    made.add_argument("--threads", type=int, help="instead of what each configuration says")
+    made.add_argument("--clock", choices=list(CLOCKS), default="wall")
+    arguments: argparse.Namespace = made.parse_args()
+    global _clock
+    _clock = arguments.clock
+    found = {name: measure(name, arguments.blocks, arguments.threads) for name in arguments.task}
+    finish(Result([table(found)], found, demands(found)), arguments)
+
+
+if __name__ == "__main__":
+    main()
