@@ -31,10 +31,19 @@ class StopSignals:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
-        # Python delivers signals to the main thread only: elsewhere there is nothing to handle.
-        if threading.current_thread() is threading.main_thread():
-            self._previous = {signum: signal.signal(signum, self._handle) for signum in STOPPING}
+        self._previous = self.take()
         return self
+
+    def take(self) -> dict[int, Any]:
+        """Handle the signals from here on; returns the handlers before.
+
+        Again after Lightning has put its own around ours: that one communicates with the other processes, in the
+        middle of whatever they are doing, and so lets them wait for each other for ever.
+        """
+        # Python delivers signals to the main thread only: elsewhere there is nothing to handle.
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        return {signum: signal.signal(signum, self._handle) for signum in STOPPING}
 
     def __exit__(self, *_: object) -> None:
         for signum, handler in self._previous.items():
