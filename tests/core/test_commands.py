@@ -76,7 +76,11 @@ def test_one_run_from_another_directory_prints_each_line_once_and_says_where_res
     [
         ("train", ["task=assimilation", "+typo=1"], "error: typo: unknown key"),
         ("train", ["task=assimilation", "data.network.p=0"], "error: data.network.p: expected at least 1, got 0"),
-        ("train", ["resume=nowhere"], "error: resume: expected the directory of a run, got nowhere"),
+        (
+            "train",
+            ["resume=nowhere"],
+            "error: resume: expected the directory of a run, or a checkpoint in one, got nowhere",
+        ),
         ("evaluate", [], "error: run: missing"),
         ("evaluate", ["run=nowhere"], "error: run: expected the directory of a run, got nowhere"),
         ("compare", ["runs=nowhere"], "error: runs: expected directories, got nowhere"),

@@ -150,6 +150,7 @@ def test_cause_of_a_failure_is_the_rank_that_failed_first_not_those_that_lost_it
     assert first_failure(directory, 3) == "rank 1: NonFiniteLossError: train/loss became nan"
 
 
+@pytest.mark.slow
 def test_failure_of_the_configuration_in_the_workers_is_told_once_with_its_rank(train: Train, tmp_path: Path) -> None:
     with pytest.raises(RankError, match=r"^rank [01]: ConfigError: data\.n: expected at least 8, got 4"):
         train(*TINY, *TWO, "data.n=4")

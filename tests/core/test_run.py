@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -13,9 +11,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import eai
-from eai.core.checkpoints import LastCheckpoint
 from eai.core.comparison import row_of_run
-from eai.core.errors import ConfigError, Interrupted, NonFiniteLossError
+from eai.core.errors import ConfigError, NonFiniteLossError
 from eai.core.evaluation import evaluate
 from eai.core.rundir import RunDirectory, read_json, write_json
 from tests.runs import TINY, Train, composed
@@ -60,35 +57,10 @@ def test_run_directory_holds_what_the_design_promises(train: Train) -> None:
 
 
 def test_same_seed_gives_identical_scores_and_another_seed_does_not(train: Train) -> None:
-    first, second = train(*TINY, run="a"), train(*TINY, run="b")
+    quick = (*TINY, "figures.at_end=false")
+    first, second = train(*quick, run="a"), train(*quick, run="b")
     assert first.metrics.read_bytes() == second.metrics.read_bytes()
-    assert first.metrics.read_bytes() != train(*TINY, "seed=1", run="c").metrics.read_bytes()
-
-
-def test_run_stopped_in_the_middle_of_an_epoch_and_resumed_equals_an_uninterrupted_one(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = train(*TINY, run="whole")
-    handle = LastCheckpoint.on_train_batch_end
-
-    def stop_at_step_six(self: LastCheckpoint, trainer: object, *rest: object) -> None:
-        if trainer.global_step == 6:  # type: ignore[attr-defined]
-            os.kill(os.getpid(), signal.SIGINT)
-        handle(self, trainer, *rest)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(LastCheckpoint, "on_train_batch_end", stop_at_step_six)
-        with pytest.raises(Interrupted):
-            train(*TINY, run="cut")
-    cut = RunDirectory(whole.path.parent / "cut")
-    assert read_json(cut.status)["state"] == "PREEMPTED"
-    assert read_json(cut.status)["exit_code"] == 130
-    train(f"resume={cut.path}", run="cut")
-    assert cut.metrics.read_bytes() == whole.metrics.read_bytes()
-    weights, expected = (torch.load(r.last, weights_only=True)["state_dict"] for r in (cut, whole))
-    assert all(torch.equal(weights[name], expected[name]) for name in expected)
-    curves = [[(e.step, e.value) for e in tensorboard_of(r).Scalars("train/loss")] for r in (cut, whole)]
-    assert curves[0] == curves[1]
+    assert first.metrics.read_bytes() != train(*quick, "seed=1", run="c").metrics.read_bytes()
 
 
 def test_resumed_run_refuses_to_change_what_it_was_trained_on(train: Train, finished: RunDirectory) -> None:

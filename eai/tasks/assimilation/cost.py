@@ -128,7 +128,7 @@ class VariationalCost(Cost):
         return 0.5 * (d * weights).sum(1)
 
     def optimum(self, batch: Batch) -> Optimum:
-        """:meth:`minimiser`, :meth:`minimum` and :meth:`degrees_of_freedom` of a batch, for one Cholesky of a linear H."""
+        """:meth:`minimiser`, :meth:`minimum` and :meth:`degrees_of_freedom` of a batch; one Cholesky if H is linear."""
         background = batch.xb.double()
         observed = self.observed_covariance(background, batch)
         variance = observed.diagonal(dim1=1, dim2=2)

@@ -20,7 +20,6 @@ from eai.tasks.recovery.downscaling import Downscale
 from eai.tasks.recovery.patterns import CLASSES, NOISE
 from eai.tasks.recovery.plots import psnr, score_by_level, spectra
 
-
 WINDOW = tuple(math.exp(-0.5 * (offset / 1.5) ** 2) for offset in range(-5, 6))
 
 

@@ -79,7 +79,7 @@ class Recovery(Task[Batch, Reconstruction, Tensor]):
         super().__init__(net, loss, optimizer, scheduler)
         self.keep_known, self.classical = keep_known, classical
         # Convolutions on a CPU are a sixth faster so; dense layers do not mind.
-        self.net.to(memory_format=torch.channels_last)
+        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.scoring = Scoring(None)
         self._codes: list[Tensor] = []
         self._references: tuple[ImageData, Mapping[str, Callable[[Batch], Images]]] | None = None
