@@ -63,6 +63,8 @@ def fit_and_score(
     preflight(experiment, data, task)
     _seed_rank(experiment.seed)
     task.monitored = experiment.monitor.score
+    if experiment.compile:
+        task.net.compile()
     history, last = History(), LastCheckpoint(run, stop, experiment.reporting)
     best = BestCheckpoint(run, experiment.monitor.score, experiment.monitor.mode)
     drawing = FigureWriter(experiment.figures.every_n_epochs)
