@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.bare import Bare, configuration
 from benchmarks.report import Result, Table, finish, middle, parser
-from benchmarks.throughput import Bare, configuration
 from eai.core.config import resolve
 
 BATCHES = (1, 4, 16, 64, 256, 1024)

@@ -32,7 +32,6 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -41,15 +40,12 @@ from unittest import mock
 
 import lightning as L
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 
 from benchmarks import slides_loops
+from benchmarks.bare import Bare, clock, configuration
 from benchmarks.report import Demand, Result, Table, finish, middle, parser, spread
 from eai.core import fitting
-from eai.core.command import CONFIG_DIR
-from eai.core.config import check_experiment, resolve
-from eai.core.loading import build_data_and_task
+from eai.core.config import resolve
 from eai.core.training import train
 
 # Overrides, number of blocks, the slides' loop.
@@ -61,66 +57,7 @@ EXPERIMENTS: dict[str, tuple[str, int, slides_loops.SlidesLoop | None]] = {
     "recovery": ("task=recovery", 4, None),
     "assimilation": ("task=assimilation", 8, None),
 }
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-_clock = "wall"
 FASTER_THAN_SLIDES = {"tutorial_2_1": 5.0, "tutorial_2_2": 1.8, "tutorial_2_3": 1.6}
-
-
-def clock() -> float:
-    """Seconds, of the wall or (`--clock cpu`) of this process on a processor."""
-    return CLOCKS[_clock]()
-
-
-class Bare:
-    """A plain loop over what eai trains, a given number of epochs at a time."""
-
-    def __init__(self, cfg: DictConfig) -> None:
-        experiment = check_experiment(cfg)
-        self.data, self.task = build_data_and_task(cfg, experiment)
-        self.data.setup()
-        made = self.task.configure_optimizers()
-        self._optimizer = made["optimizer"] if isinstance(made, dict) else made
-        self._scheduler = made["lr_scheduler"] if isinstance(made, dict) else None
-        self._loader, self._epoch = self.data.train_dataloader(), 0
-        self.task.train()
-        L.seed_everything(experiment.seed, verbose=False)
-        self._random = torch.get_rng_state()
-        self.steps, self.loss, self._loss = 0, math.nan, torch.zeros(())
-
-    def train(self, epochs: int) -> tuple[float, float]:
-        """Seconds of the steps, and of generating samples."""
-        torch.set_rng_state(self._random)
-        seconds = generation = 0.0
-        self.steps = 0
-        for _ in range(epochs):
-            started = clock()
-            self._set_epoch(self._epoch)
-            generation += clock() - started if self.data.fresh and self._epoch else 0.0
-            losses = []
-            for batch in self._loader:
-                seconds += self.timed_step(batch)
-                losses.append((self._loss, len(batch[0])))
-            if self._scheduler is not None:
-                self._scheduler.step()
-            self.steps, self._epoch = self.steps + len(losses), self._epoch + 1
-            self.loss = sum(loss.item() * n for loss, n in losses) / sum(n for _, n in losses)
-        self._random = torch.get_rng_state()
-        return seconds, generation
-
-    def _set_epoch(self, epoch: int) -> None:
-        sampler: Any = self._loader.sampler
-        sampler.set_epoch(epoch)
-
-    def timed_step(self, batch: Any) -> float:
-        """Seconds of one optimisation step."""
-        started = clock()
-        self._optimizer.zero_grad()
-        terms = self.task.loss(self.task(batch), batch)
-        loss = torch.stack([term.mean() for term in terms.values()]).sum()
-        loss.backward()
-        self._optimizer.step()
-        self._loss = loss.detach()
-        return clock() - started
 
 
 class Turns(L.Callback):
@@ -172,12 +109,6 @@ def with_callback(callback: L.Callback) -> Iterator[None]:
         stack.enter_context(mock.patch.object(fitting, "build_trainer", build_with))
         stack.enter_context(mock.patch.object(fitting, "score_and_report"))
         yield
-
-
-def configuration(override: str, *further: str) -> DictConfig:
-    """What `eai-train` composes, without figures and expectation."""
-    with initialize_config_dir(CONFIG_DIR):
-        return compose("train", [override, "figures.every_n_epochs=0", "expect=null", *further])
 
 
 def measure(name: str, scale: float, threads: int | None, seed: int = 0) -> dict[str, Any]:
@@ -247,10 +178,9 @@ def main() -> None:
     made.add_argument("--task", nargs="*", choices=list(EXPERIMENTS), default=list(EXPERIMENTS))
     made.add_argument("--blocks", type=float, default=1.0, help="times the usual number of blocks")
     made.add_argument("--threads", type=int, help="instead of what each configuration says")
-    made.add_argument("--clock", choices=list(CLOCKS), default="wall")
+    made.add_argument("--clock", choices=list(clock.KINDS), default="wall")
     arguments: argparse.Namespace = made.parse_args()
-    global _clock
-    _clock = arguments.clock
+    clock.kind = arguments.clock
     found = {name: measure(name, arguments.blocks, arguments.threads) for name in arguments.task}
     finish(Result([table(found)], found, demands(found)), arguments)
 

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 
-from eai.core.callbacks import FIGURE_SAMPLES, EpochLines, FigureWriter, History
+from eai.core.callbacks import FIGURE_SAMPLES, EpochLines, FigureWriter, History, NoProfiler
 from eai.core.checkpoints import (
     AtomicCheckpointIO,
     BestCheckpoint,
@@ -63,6 +63,8 @@ def fit_and_score(
     preflight(experiment, data, task)
     _seed_rank(experiment.seed)
     task.monitored = experiment.monitor.score
+    if experiment.compile:
+        task.net.compile()
     history, last = History(), LastCheckpoint(run, stop, experiment.reporting)
     best = BestCheckpoint(run, experiment.monitor.score, experiment.monitor.mode)
     drawing = FigureWriter(experiment.figures.every_n_epochs)
@@ -183,6 +185,7 @@ def build_trainer(
         strategy=accelerator.strategy,
         precision=accelerator.precision,
         plugins=[cluster_environment(), AtomicCheckpointIO()],
+        profiler=cfg.trainer.get("profiler") or NoProfiler(),
         # Batches gives every process its own part, without padding.
         use_distributed_sampler=False,
     )

@@ -120,6 +120,7 @@ class Experiment:
     figures: FigureSchedule = field(default_factory=FigureSchedule)
     reporting: Reporting = field(default_factory=Reporting)
     expect: Expectation | None = None
+    compile: bool = False
     init_from: str | None = None
     resume: str | None = None
     objectives: list[Literal["score", "parameters", "seconds"]] = field(default_factory=lambda: ["score"])

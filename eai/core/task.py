@@ -53,6 +53,13 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         self.monitored = "val/loss"  # the score that callbacks ask Lightning for
         self.final_scores: dict[str, dict[str, float]] = {}
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes the hook it is in some forty times per step; torch searches parameters and buffers each time.
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     # What a task provides.
 
     @abstractmethod

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from eai.core.data import SPLITS, DataModule, Split, split_generator
+from eai.core.data import SPLITS, Batches, DataModule, Split, split_generator
 
 
 class Numbers(NamedTuple):
@@ -83,3 +83,19 @@ def test_generators_of_neighbouring_seeds_and_epochs_are_unrelated() -> None:
 def test_bad_sizes_are_refused_by_name(batch_size: int, seed: int, name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name}: expected"):
         RandomNumbers(batch_size, seed, fresh=False)
+
+
+def test_epoch_of_several_passes_serves_what_as_many_epochs_would() -> None:
+    one, three = RandomNumbers(4, 0, fresh=False), RandomNumbers(4, 0, fresh=False, passes=3)
+    epochs = [labels_of_epoch(one, epoch) for epoch in range(3, 6)]
+    assert labels_of_epoch(three, 1) == [*epochs[0], *epochs[1], *epochs[2]]
+    assert labels_of_epoch(three, 1, skip=6) == epochs[1][4:] + epochs[2]
+    assert len(three.train_dataloader()) == 3 * len(one.train_dataloader()) == 15
+
+
+def test_parts_of_a_smaller_batch_weigh_the_same_in_every_pass() -> None:
+    samples = RandomNumbers(4, 0, fresh=False)
+    samples.setup()
+    batches = Batches(samples.samples["train"], 3, seed=0, rank=1, processes=2, passes=2)
+    # 17 samples in global batches of 6, 6 and 5; of the last, this process has two of five.
+    assert [batches.weight(step) for step in range(len(batches))] == [1, 1, 0.8] * 2

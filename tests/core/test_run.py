@@ -63,6 +63,15 @@ def test_same_seed_gives_identical_scores_and_another_seed_does_not(train: Train
     assert first.metrics.read_bytes() != train(*quick, "seed=1", run="c").metrics.read_bytes()
 
 
+@pytest.mark.slow
+def test_compiled_net_learns_the_same_as_a_plain_one(train: Train) -> None:
+    plain, compiled = train(*TINY, run="plain"), train(*TINY, "compile=true", run="compiled")
+    scores = [read_json(run.metrics) for run in (plain, compiled)]
+    assert scores[1]["test/j_ratio"] == pytest.approx(scores[0]["test/j_ratio"], rel=1e-4)
+    weights = [torch.load(run.best, weights_only=True)["state_dict"] for run in (plain, compiled)]
+    torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-6)
+
+
 def test_resumed_run_refuses_to_change_what_it_was_trained_on(train: Train, finished: RunDirectory) -> None:
     run = finished
     with pytest.raises(ConfigError, match=r"^seed: cannot change in a resumed run"):

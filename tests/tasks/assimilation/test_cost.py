@@ -130,6 +130,16 @@ def test_analysis_variance_and_degrees_of_freedom_follow_from_the_dense_gain(cas
     assert_relative(torch.linalg.inv(dense_hessian(case)), analysis_error, 1e-8)
 
 
+def test_optimum_at_once_is_the_optimum_part_by_part(case: Case) -> None:
+    cost, batch = case
+    optimum = cost.optimum(batch)
+    observed = cost.observed_covariance(batch.xb.double(), batch)
+    assert_relative(optimum.state, cost.minimiser(batch), 1e-12)
+    assert_relative(optimum.cost, cost.minimum(batch), 1e-12)
+    assert_relative(optimum.dfs, cost.degrees_of_freedom(batch), 1e-12)
+    assert_relative(optimum.background_variance, observed.diagonal(dim1=1, dim2=2), 1e-12)
+
+
 def test_spread_and_observed_covariance_are_the_dense_products(case: Case) -> None:
     cost, batch = case
     b, h = cost.covariance.matrix, dense_h(cost.operator, batch)

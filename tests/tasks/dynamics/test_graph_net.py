@@ -14,6 +14,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv
 
 from eai.tasks.dynamics.graphs import chord_radius, ring
+from eai.tasks.dynamics.layers import NeighbourMean
 from eai.tasks.dynamics.nets import GCN
 
 B, N, SPEED = 3, 13, 0.6
@@ -72,6 +73,17 @@ def test_shared_graph_gives_the_same_as_a_block_diagonal_batch(position: bool, g
         reference.load_state_dict(ours.state_dict())
         h = leaky_relu(reference(h, batch.edge_index))
     torch.testing.assert_close(net(u, NOTHING), net.head(h).view(B, N, 1), rtol=0, atol=1e-6)
+
+
+def test_means_by_matrix_and_by_gathering_are_the_same(
+    generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    h = torch.randn(B, N, 7, generator=generator)
+    small = NeighbourMean(ring(N, 2))
+    monkeypatch.setattr(NeighbourMean, "SMALL", N - 1)
+    large = NeighbourMean(ring(N, 2))
+    assert large.matrix is None
+    torch.testing.assert_close(large(h), small(h), rtol=0, atol=1e-6)
 
 
 def test_net_without_positions_commutes_with_reflection_and_rotation_of_the_ring(generator: torch.Generator) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from eai.tasks.recovery.bounds import exact_posterior, noisy_posterior
 from eai.tasks.recovery.corruptions import Block, GaussianNoise, RandomPixels, Stripes
@@ -32,6 +33,13 @@ def test_psnr_and_ssim_equal_those_of_scikit_image(generator: torch.Generator) -
         assert found[0][i].item() == pytest.approx(peak_signal_noise_ratio(a, b, data_range=1), rel=1e-4)
         same = structural_similarity(a, b, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
         assert found[1][i].item() == pytest.approx(same, abs=2e-3)
+
+
+def test_ssim_equals_that_of_torchmetrics_within_the_image(generator: torch.Generator) -> None:
+    x = torch.rand(B, 1, HEIGHT, WIDTH, generator=generator)
+    y = (x + 0.2 * torch.randn(x.shape, generator=generator)).clamp(0, 1)
+    found = structural_similarity_index_measure(y, x, data_range=1.0, reduction="none", return_full_image=True)
+    torch.testing.assert_close(ssim(x, y), found[1][:, :, 5:-5, 5:-5].mean((1, 2, 3)), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("sigma", [0.2, 0.5])
