@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import groupby, pairwise
 from statistics import median
@@ -151,10 +152,16 @@ def _numeric_axis(axis: Axes, table: Comparison, key: str) -> Callable[[Record],
     numbers = sorted({float(_value(record, key)) for record in table.records})
     if numbers[0] > 0 and numbers[-1] >= _DECADE * numbers[0]:
         axis.set_xscale("log")
-    if len(numbers) <= 6:
+    if len(numbers) <= 6 and _far_apart(numbers, axis.get_xscale() == "log"):
         axis.set_xticks(numbers, [f"{x:g}" for x in numbers])
         axis.xaxis.set_minor_locator(NullLocator())
     return lambda record: float(_value(record, key))
+
+
+def _far_apart(numbers: Sequence[float], logarithmic: bool) -> bool:
+    """Whether there is room for a label at each number: an eighth of the axis at least."""
+    places = [math.log(x) for x in numbers] if logarithmic else list(numbers)
+    return all(8 * (b - a) >= places[-1] - places[0] for a, b in pairwise(places))
 
 
 def _medians(points: Sequence[tuple[float, float]], numeric: bool) -> tuple[list[tuple[float, float]], str]:
