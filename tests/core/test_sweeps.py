@@ -161,9 +161,11 @@ def test_failing_trials_are_recorded_and_two_objectives_reach_the_study(
     assert run("train", *command, cwd=tmp_path, env=clean_environment) == 1
     sweep = sweep_of(tmp_path)
     study = optuna.load_study(study_name="assimilation", storage=f"sqlite:///{sweep / 'study.db'}")
-    assert sorted(trial.state.name for trial in study.trials) == ["COMPLETE", "COMPLETE", "FAIL", "FAIL"]
     done = {tuple(trial.values) for trial in study.trials if trial.values}
     statuses = [read_json(path) for path in sweep.glob("*/status.json")]
+    assert len(study.trials) == 4
+    failed = sum(trial.state.name == "FAIL" for trial in study.trials)
+    assert failed == sum(status["state"] == "FAILED" for status in statuses) > 0
     assert done == {(s["monitored"]["value"], s["parameters"]) for s in statuses if s["state"] == "COMPLETED"}
 
 
