@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
@@ -49,6 +51,11 @@ def train_in(directory: Path, overrides: Sequence[str]) -> RunDirectory:
 
 def curves_of(run: RunDirectory) -> dict[str, list[tuple[int, float]]]:
     """Every scalar that TensorBoard shows of a run, by step."""
-    events = EventAccumulator(str(run.tensorboard))
-    events.Reload()
+    # TensorBoard reads files in the order of their names, in which a process's tenth file comes before its second.
+    written = sorted(run.tensorboard.glob("events*"), key=lambda path: (path.name.split(".")[3], int(path.suffix[1:])))
+    with TemporaryDirectory() as folder:
+        for number, path in enumerate(written):
+            shutil.copyfile(path, Path(folder) / f"events.out.tfevents.{number:010d}")
+        events = EventAccumulator(folder)
+        events.Reload()
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
