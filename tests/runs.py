@@ -6,7 +6,9 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -59,3 +61,28 @@ def curves_of(run: RunDirectory) -> dict[str, list[tuple[int, float]]]:
         events = EventAccumulator(folder)
         events.Reload()
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def assert_same_result(run: RunDirectory, expected: RunDirectory) -> None:
+    """Scores, weights, optimizer, schedule and logged curves, to the last bit."""
+    assert run.metrics.read_bytes() == expected.metrics.read_bytes()
+    one, two = (torch.load(r.last, weights_only=True) for r in (run, expected))
+    assert one["global_step"] == two["global_step"]
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "ranks"):
+        assert_equal(one[part], two[part])
+    assert curves_of(run) == curves_of(expected)
+
+
+def assert_equal(one: Any, two: Any) -> None:
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, two)
+    elif isinstance(one, dict):
+        assert one.keys() == two.keys()
+        for key in one:
+            assert_equal(one[key], two[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(two)
+        for a, b in zip(one, two, strict=True):
+            assert_equal(a, b)
+    else:
+        assert one == two

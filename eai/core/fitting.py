@@ -36,6 +36,7 @@ from eai.core.rundir import RunDirectory, write_json
 from eai.core.schema import Accelerator, Experiment
 from eai.core.scores import SampleMeans
 from eai.core.signals import StopSignals
+from eai.core.steps import EpochLoop
 from eai.core.task import Task
 
 log = logging.getLogger("eai")
@@ -172,7 +173,7 @@ def build_trainer(
     # What a killed process logged after the checkpoint it is resumed from is logged again, and not shown twice.
     purge = (first_step + 1 if first_step else 0) if run.tensorboard.is_dir() else None
     logger = TensorBoardLogger(run.path, name=None, version="tensorboard", default_hp_metric=False, purge_step=purge)
-    return build(
+    trainer: L.Trainer = build(
         cfg,
         "trainer",
         callbacks=callbacks,
@@ -189,6 +190,8 @@ def build_trainer(
         # Batches gives every process its own part, without padding.
         use_distributed_sampler=False,
     )
+    EpochLoop.install(trainer)
+    return trainer
 
 
 def score_and_report(

@@ -23,36 +23,11 @@ from eai.core.errors import ConfigError, DiskFullError, Interrupted, NonFiniteLo
 from eai.core.rundir import RunDirectory, read_json, write_json
 from eai.core.task import Task
 from tests.core.children import start, train_and_die, train_until_stopped, trainer_of
-from tests.runs import TINY, Train, curves_of, train_in
+from tests.runs import TINY, Train, assert_equal, assert_same_result, train_in
 
 # Three epochs of four steps, the last one of which is smaller; last.ckpt after every second epoch only.
 SPARSE = (*TINY, "figures.at_end=false", "reporting.checkpoint_every_n_epochs=2")
 STEPS = 12
-
-
-def assert_same_result(run: RunDirectory, expected: RunDirectory) -> None:
-    """Scores, weights, optimizer, schedule and logged curves, to the last bit."""
-    assert run.metrics.read_bytes() == expected.metrics.read_bytes()
-    one, two = (torch.load(r.last, weights_only=True) for r in (run, expected))
-    assert one["global_step"] == two["global_step"]
-    for part in ("state_dict", "optimizer_states", "lr_schedulers", "ranks"):
-        assert_equal(one[part], two[part])
-    assert curves_of(run) == curves_of(expected)
-
-
-def assert_equal(one: Any, two: Any) -> None:
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, two)
-    elif isinstance(one, dict):
-        assert one.keys() == two.keys()
-        for key in one:
-            assert_equal(one[key], two[key])
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(two)
-        for a, b in zip(one, two, strict=True):
-            assert_equal(a, b)
-    else:
-        assert one == two
 
 
 @pytest.fixture(scope="module")
