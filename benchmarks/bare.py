@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from functools import reduce
+from operator import add
 from typing import Any
 
 import lightning as L
@@ -74,15 +76,14 @@ class Bare:
         return seconds, generation
 
     def _set_epoch(self, epoch: int) -> None:
-        sampler: Any = self._loader.sampler
-        sampler.set_epoch(epoch)
+        self._loader.sampler.set_epoch(epoch)
 
     def timed_step(self, batch: Any) -> float:
         """Seconds of one optimisation step."""
         started = clock()
         self._optimizer.zero_grad()
         terms = self.task.loss(self.task(batch), batch)
-        loss = torch.stack([term.mean() for term in terms.values()]).sum()
+        loss = reduce(add, (term.mean() for term in terms.values()))
         loss.backward()
         self._optimizer.step()
         self._loss = loss.detach()

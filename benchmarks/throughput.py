@@ -12,7 +12,8 @@
             and checkpoints at their default intervals. Start-up, the final test and figures do not count; the output is
             no terminal, so there is a line per interval and no progress bar.
 
-All three take turns in one process, with as many threads: eai's training pauses at the end of every block of epochs
+All three take turns in one process, eai and bare with the threads that the configuration says, the notebook with those
+that torch takes by itself (`--threads N`: all with N): eai's training pauses at the end of every block of epochs
 and lets the other two train as many steps. A block is as long as the interval of validation and checkpoints (their
 least common multiple), so that each contains its share of both. The first block warms up. Ratios are medians over
 blocks of the ratio within a block.
@@ -57,14 +58,15 @@ EXPERIMENTS: dict[str, tuple[str, int, slides_loops.SlidesLoop | None]] = {
     "recovery": ("task=recovery", 4, None),
     "assimilation": ("task=assimilation", 8, None),
 }
+NOTEBOOK_THREADS = torch.get_num_threads()  # what torch takes by itself
 FASTER_THAN_SLIDES = {"tutorial_2_1": 5.0, "tutorial_2_2": 1.8, "tutorial_2_3": 1.6}
 
 
 class Turns(L.Callback):
     """Pauses eai's training after each block of epochs, lets the rivals train as much, and keeps all times."""
 
-    def __init__(self, epochs: int, bare: Bare, slides: Iterator[float] | None) -> None:
-        self._epochs, self._bare, self._slides = epochs, bare, slides
+    def __init__(self, epochs: int, bare: Bare, slides: Iterator[float] | None, notebook_threads: int) -> None:
+        self._epochs, self._bare, self._slides, self._notebook_threads = epochs, bare, slides, notebook_threads
         self._started: float | None = None
         self.ms: dict[str, list[float]] = {"slides": [], "bare": [], "eai": [], "generation": []}
         self.losses: dict[str, float] = {}
@@ -86,11 +88,15 @@ class Turns(L.Callback):
         steps, self.losses["bare"] = self._bare.steps, self._bare.loss
         slides = math.nan
         if self._slides is not None:
-            # A notebook does not ask for deterministic algorithms, as our Trainer does for the whole process.
+            # A notebook does not ask for deterministic algorithms, as our Trainer does for the whole process, and
+            # takes the threads that torch gives it.
+            threads = torch.get_num_threads()
             torch.use_deterministic_algorithms(False)
+            torch.set_num_threads(self._notebook_threads)
             started = clock()
             losses = [next(self._slides) for _ in range(steps)]
             slides = clock() - started
+            torch.set_num_threads(threads)
             torch.use_deterministic_algorithms(deterministic)
             self.losses["slides"] = sum(losses[-10:]) / 10
         for name, seconds in (("slides", slides), ("bare", bare), ("eai", eai), ("generation", generation)):
@@ -120,15 +126,14 @@ def measure(name: str, scale: float, threads: int | None, seed: int = 0) -> dict
     further = [f"trainer.max_epochs={blocks * epochs + 1}", f"seed={seed}"]
     further += [f"accelerator.threads={threads}"] if threads else []
     cfg = configuration(override, *further)
-    if cfg.accelerator.threads:
-        torch.set_num_threads(cfg.accelerator.threads)
+    torch.set_num_threads(cfg.accelerator.threads or NOTEBOOK_THREADS)
     bare = Bare(resolve(cfg))
-    turns = Turns(epochs, bare, loop(bare.task.net) if loop else None)
+    turns = Turns(epochs, bare, loop(bare.task.net) if loop else None, threads or NOTEBOOK_THREADS)
     with tempfile.TemporaryDirectory() as folder, with_callback(turns):
         train(cfg, Path(folder) / "run")
     ms = {key: values[1:] for key, values in turns.ms.items()}
     check_losses(name, turns.losses)
-    return {"threads": torch.get_num_threads(), "ms": ms, "losses": turns.losses, **ratios(ms)}
+    return {"threads": cfg.accelerator.threads, "ms": ms, "losses": turns.losses, **ratios(ms)}
 
 
 def check_losses(name: str, losses: dict[str, float]) -> None:

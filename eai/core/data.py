@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from eai.core.errors import require
 
@@ -26,7 +25,7 @@ def split_generator(seed: int, split: Split, epoch: int = 0, device: str = "cpu"
     return torch.Generator(device).manual_seed(int(word & np.uint64(2**63 - 1)))
 
 
-class Samples(Dataset[B], Generic[B]):
+class Samples(Generic[B]):
     """The samples of one split as one Batch; several indices at once give a Batch, without collation.
 
     With ``fresh`` the samples are generated again for each epoch, from (seed, split, epoch).
@@ -49,10 +48,11 @@ class Samples(Dataset[B], Generic[B]):
         return len(self.all[0])
 
     def __getitem__(self, indices: Tensor) -> B:
-        return cast(Any, type(self.all))(*(field[indices] for field in self.all))
+        indices = indices.to(self.all[0].device)
+        return cast(Any, type(self.all))(*(field.index_select(0, indices) for field in self.all))
 
 
-class Batches(Sampler[Tensor]):
+class Batches:
     """The indices of each batch of an epoch, for one of ``processes`` that share the work.
 
     All processes together take, step by step, what one process with ``processes`` times the batch size takes: of
@@ -118,8 +118,31 @@ class Batches(Sampler[Tensor]):
         return torch.randperm(len(self._samples), generator=torch.Generator().manual_seed(int(word)))
 
 
-def _whole_batch(batch: B) -> B:
-    return batch
+class Loader(Generic[B]):
+    """Serves the batches whose indices ``sampler`` names: slices of tensors in memory.
+
+    Not torch's DataLoader, which takes longer to hand on a small batch than a small net takes to learn from it: there
+    is nothing to collate, nothing to load in other processes, and the sampler knows the share of each process.
+    """
+
+    batch_sampler = None  # Lightning asks whoever has a sampler for it
+    BLOCK = 2**20  # bytes: so many small batches are sliced out at once
+
+    def __init__(self, samples: Samples[B], sampler: Batches) -> None:
+        self.samples, self.sampler = samples, sampler  # Lightning tells `sampler` the epoch
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[B]:
+        per_sample = sum(field[0].nbytes for field in self.samples.all)
+        order = iter(self.sampler)
+        for first in order:
+            at_once = max(1, self.BLOCK // (per_sample * len(first)))
+            indices = [first, *islice(order, at_once - 1)]
+            block, sizes = self.samples[torch.cat(indices)], [len(part) for part in indices]
+            make: Any = type(block)._make  # type: ignore[attr-defined]
+            yield from map(make, zip(*(field.split(sizes) for field in block), strict=True))
 
 
 class DataModule(LightningDataModule, ABC, Generic[B]):
@@ -166,16 +189,16 @@ class DataModule(LightningDataModule, ABC, Generic[B]):
         samples = self.samples[split]
         return samples[torch.arange(len(samples))[:size]]
 
-    def train_dataloader(self) -> DataLoader[B]:
+    def train_dataloader(self) -> Loader[B]:
         return self._loader("train", self.seed)
 
-    def val_dataloader(self) -> DataLoader[B]:
+    def val_dataloader(self) -> Loader[B]:
         return self._loader("val")
 
-    def test_dataloader(self) -> DataLoader[B]:
+    def test_dataloader(self) -> Loader[B]:
         return self._loader("test")
 
-    def _loader(self, split: Split, seed: int | None = None) -> DataLoader[B]:
+    def _loader(self, split: Split, seed: int | None = None) -> Loader[B]:
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         train = split == "train"
         order = Batches(
@@ -186,12 +209,4 @@ class DataModule(LightningDataModule, ABC, Generic[B]):
             processes,
             self.passes if train else 1,
         )
-        # `batch_size=None`: the sampler's items are whole batches already. A DataLoader draws a number at every
-        # start: from a generator of its own, not torch's global one.
-        return DataLoader(
-            self.samples[split],
-            batch_size=None,
-            sampler=order,
-            collate_fn=_whole_batch,
-            generator=torch.Generator(),
-        )
+        return Loader(self.samples[split], order)

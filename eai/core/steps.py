@@ -78,9 +78,10 @@ class EpochLoop(_TrainingEpochLoop):
             end(trainer, task, outputs, batch, number)
         task.on_train_batch_end(outputs, batch, number)
         task._current_fx_name = None
-        connector.on_batch_end()
         progress.increment_completed()
-        connector.update_train_step_metrics()
+        if self._results:  # what `self.log` was given
+            connector.on_batch_end()
+            connector.update_train_step_metrics()
 
     def _step(self, optimizer: torch.optim.Optimizer, task: Task, batch: Any, number: int) -> torch.Tensor:
         progress = self.automatic_optimization.optim_progress.optimizer

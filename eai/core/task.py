@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import reduce
+from operator import add
 from typing import Any, Generic, TypeVar
 
 import lightning as L
@@ -118,13 +121,13 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
 
     def training_step(self, batch: B, batch_idx: int) -> Tensor:
         terms = self.loss(self(batch), batch)
-        loss = torch.stack([term.mean() for term in terms.values()]).sum()
+        loss = reduce(add, (term.mean() for term in terms.values()))
         weight = self._weight_of_part(batch_idx)
         if weight:
             self._train_terms.update(terms)
         # Reading a number back from a GPU would wait for it: there the check comes at the epoch's end.
-        if loss.device.type == "cpu" and not torch.isfinite(loss):
-            self._refuse("train/loss", loss.item())
+        if loss.device.type == "cpu" and not math.isfinite(value := loss.item()):
+            self._refuse("train/loss", value)
         return loss if weight == 1 else weight * loss
 
     def _weight_of_part(self, step: int) -> float:

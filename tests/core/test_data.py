@@ -22,8 +22,8 @@ class RandomNumbers(DataModule[Numbers]):
 def labels_of_epoch(data: RandomNumbers, epoch: int, skip: int = 0) -> list[int]:
     data.setup()
     loader = data.train_dataloader()
-    loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-    loader.sampler.skip = skip  # type: ignore[attr-defined]
+    loader.sampler.set_epoch(epoch)
+    loader.sampler.skip = skip
     return torch.cat([batch.label for batch in loader]).tolist()
 
 
@@ -62,7 +62,7 @@ def test_fresh_samples_change_with_the_epoch_and_repeat_with_it() -> None:
         data = RandomNumbers(17, 0, fresh)
         data.setup()
         loader = data.train_dataloader()
-        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        loader.sampler.set_epoch(epoch)
         (batch,) = loader
         return batch.x[batch.label.argsort()]
 

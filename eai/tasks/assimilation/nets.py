@@ -66,12 +66,15 @@ def resample(field: Float[Tensor, "*b n"], points: int) -> Float[Tensor, "*b poi
 class TutorialMLP(nn.Module):
     """The net of slide 2.3: (x_b, y, index/n) → tanh (n+p)² → ReLU n → n, read as the analysis.
 
-    958,908 parameters at n = 60, p = 18. It sees the values of the indices as numbers and is tied to n and p.
+    958,908 parameters at n = 60, p = 18. It sees the values of the indices as numbers and is tied to n and p. A full
+    batch passes in blocks, because a hidden layer that fits the processor's cache takes a fifth less time.
 
     Args:
         n: grid points.
         p: observations, padding and withheld ones included.
     """
+
+    BLOCK = 125  # samples
 
     def __init__(self, n: int, p: int) -> None:
         super().__init__()
@@ -86,7 +89,10 @@ class TutorialMLP(nn.Module):
         slots = batch.y.shape[1]
         require(slots == self.p, "p", f"the number of observations in the data, {slots}", self.p)
         position = (batch.obs_index + batch.obs_fraction) / self.n
-        return self.layers(torch.cat([batch.xb, batch.y * batch.obs_mask, position * batch.obs_mask], dim=1))
+        inputs = torch.cat([batch.xb, batch.y * batch.obs_mask, position * batch.obs_mask], dim=1)
+        if inputs.is_cuda:
+            return self.layers(inputs)
+        return torch.cat([self.layers(block) for block in inputs.split(self.BLOCK)])
 
 
 class IncrementMLP(nn.Module):

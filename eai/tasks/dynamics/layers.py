@@ -32,9 +32,10 @@ class RegularSum(Aggregation):
 
 
 class NeighbourMean(nn.Module):
-    """The mean over each node's neighbours, on a graph with the same number at every node: (b, n, f) → (b, n, f).
+    """The mean over each node's neighbours, on a graph with the same number at every node: (n, b, f) → (n, b, f).
 
-    On small graphs a product with the n × n matrix is quicker than gathering neighbours, and so is its gradient.
+    On small graphs a product with the n × n matrix is quicker than gathering neighbours, and so is its gradient;
+    nodes come first, so that it is a single one for all samples.
     """
 
     SMALL = 512  # nodes
@@ -54,10 +55,10 @@ class NeighbourMean(nn.Module):
     source: Tensor
     matrix: Tensor | None
 
-    def forward(self, h: Float[Tensor, "b n f"]) -> Float[Tensor, "b n f"]:
+    def forward(self, h: Float[Tensor, "n b f"]) -> Float[Tensor, "n b f"]:
         if self.matrix is not None:
-            return self.matrix @ h
-        return h.index_select(1, self.source).unflatten(1, (-1, self.degree)).mean(2)
+            return torch.mm(self.matrix, h.flatten(1)).view_as(h)
+        return h.index_select(0, self.source).unflatten(0, (-1, self.degree)).mean(1)
 
 
 class MeanConv(GCNConv):
@@ -66,7 +67,7 @@ class MeanConv(GCNConv):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, add_self_loops=False, normalize=False)
 
-    def forward(self, mean: Float[Tensor, "b n f"]) -> Float[Tensor, "b n g"]:
+    def forward(self, mean: Float[Tensor, "n b f"]) -> Float[Tensor, "n b g"]:
         return linear(mean, self.lin.weight, self.bias)
 
 

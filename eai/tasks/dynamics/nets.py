@@ -67,10 +67,12 @@ class GCN(GraphNet):
         )
 
     def forward(self, u: Float[Tensor, "b n 1"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n 1"]:
-        h = torch.cat([u, self.positions.expand(len(u), -1, -1)], dim=2) if self.position else u
+        h = u.transpose(0, 1)
+        if self.position:
+            h = torch.cat([h, self.positions[:, None].expand(-1, len(u), -1)], dim=2)
         for convolution in self.convolutions:
             h = leaky_relu(convolution(self.mean(h)))
-        return self.head(h)
+        return self.head(h).transpose(0, 1)
 
 
 class LearnedStencil(GraphNet):

@@ -78,7 +78,7 @@ def test_shared_graph_gives_the_same_as_a_block_diagonal_batch(position: bool, g
 def test_means_by_matrix_and_by_gathering_are_the_same(
     generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    h = torch.randn(B, N, 7, generator=generator)
+    h = torch.randn(N, B, 7, generator=generator)
     small = NeighbourMean(ring(N, 2))
     monkeypatch.setattr(NeighbourMean, "SMALL", N - 1)
     large = NeighbourMean(ring(N, 2))
