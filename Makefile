@@ -19,10 +19,10 @@ demo: $(READY)
 	echo && echo "Watch them:  $(BIN)/tensorboard --logdir outputs"
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not slurm"
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not slurm" --durations=5
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow --durations=15
 
 # Starts a SLURM of two nodes on this host (root; packages slurm-wlm and munge), and stops it again.
 test-slurm: $(READY)

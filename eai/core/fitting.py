@@ -172,7 +172,14 @@ def build_trainer(
         torch.set_num_threads(accelerator.threads)
     # What a killed process logged after the checkpoint it is resumed from is logged again, and not shown twice.
     purge = (first_step + 1 if first_step else 0) if run.tensorboard.is_dir() else None
-    logger = TensorBoardLogger(run.path, name=None, version="tensorboard", default_hp_metric=False, purge_step=purge)
+    logger = TensorBoardLogger(
+        run.path,
+        name=None,
+        version="tensorboard",
+        default_hp_metric=False,
+        purge_step=purge,
+        max_queue=1000,  # with torch's 10, training waits for the writer's thread
+    )
     trainer: L.Trainer = build(
         cfg,
         "trainer",

@@ -3,12 +3,13 @@
 Lightning passes every step through some twenty hooks, closures and wrappers, which take longer than the arithmetic of a
 small net. :class:`EpochLoop` makes the plain step itself: forward, zero the gradients, backward, optimizer, with the
 same counters and the hooks at its start and end. Wherever a run asks for more (several processes, another precision,
-accumulated or clipped gradients, schedules by step, a profiler, a hook within the step), it leaves the step to
-Lightning; both give the same numbers, bit for bit.
+accumulated or clipped gradients, schedules by step, validation within an epoch, a profiler, a hook within the step), it
+leaves the step to Lightning; both give the same numbers, bit for bit.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -83,6 +84,13 @@ class EpochLoop(_TrainingEpochLoop):
             connector.on_batch_end()
             connector.update_train_step_metrics()
 
+    def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
+        trainer = self.trainer
+        if self._plain and not (self.batch_progress.is_last_batch or trainer.should_stop or trainer.received_sigterm):
+            self._batches_that_stepped += 1
+        else:
+            super().on_advance_end(data_fetcher)
+
     def _step(self, optimizer: torch.optim.Optimizer, task: Task, batch: Any, number: int) -> torch.Tensor:
         progress = self.automatic_optimization.optim_progress.optimizer
         progress.step.increment_ready()
@@ -111,6 +119,7 @@ def is_plain(trainer: L.Trainer) -> bool:
         and isinstance(task, Task)
         and task.automatic_optimization
         and len(trainer.optimizers) == 1
+        and trainer.val_check_batch in (trainer.num_training_batches, math.inf)  # validation comes after the last step
         and all(s.interval == "epoch" and not s.reduce_on_plateau for s in trainer.lr_scheduler_configs)
         and not any(is_overridden(hook, callback, L.Callback) for callback in _callbacks(trainer) for hook in _WITHIN)
         and not is_overridden("training_step", task, Task)

@@ -53,6 +53,7 @@ def test_short_way_and_lightnings_give_the_same_run_bit_for_bit(
         "+trainer.accumulate_grad_batches=2",
         "accelerator.precision=bf16-mixed",
         "+trainer.profiler=simple",
+        "+trainer.val_check_interval=2",
     ],
 )
 def test_step_that_asks_for_more_is_left_to_lightning(override: str, train: Train, short_steps: list[int]) -> None:

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,7 @@ from tests.runs import TINY, Train, assert_equal, assert_same_result, train_in
 # Three epochs of four steps, the last one of which is smaller; last.ckpt after every second epoch only.
 SPARSE = (*TINY, "figures.at_end=false", "reporting.checkpoint_every_n_epochs=2")
 STEPS = 12
+OFTEN = (*SPARSE, "reporting.checkpoint_every_n_steps=2")
 
 
 @pytest.fixture(scope="module")
@@ -108,22 +110,35 @@ def test_killed_run_loses_at_most_what_came_after_its_last_checkpoint(
     assert_same_result(train_in(run.path, (*SPARSE, "reporting.checkpoint_every_n_steps=3")), whole)
 
 
+@pytest.fixture(scope="module")
+def seconds(tmp_path_factory: pytest.TempPathFactory) -> float:
+    """What a process takes for a run that nothing interrupts."""
+    took = 0.0
+    for name in ("first", "second"):  # the first waits for the server that the others are forked from
+        started = time.monotonic()
+        process = start(train_until_stopped, tmp_path_factory.mktemp("timed") / name, OFTEN)
+        process.join(timeout=120)
+        assert process.exitcode == 0
+        took = time.monotonic() - started
+    return took
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("repeat", range(20))
-def test_kills_and_signals_at_random_moments_change_nothing(repeat: int, whole: RunDirectory, tmp_path: Path) -> None:
+def test_kills_and_signals_at_random_moments_change_nothing(
+    repeat: int, seconds: float, whole: RunDirectory, tmp_path: Path
+) -> None:
     chance = random.Random(repeat)
-    overrides = (*SPARSE, "reporting.checkpoint_every_n_steps=2")
     run = RunDirectory(tmp_path / "run")
     for signum in (chance.choice([signal.SIGKILL, signal.SIGTERM]) for _ in range(3)):
-        process = start(train_until_stopped, run.path, overrides)
-        # The start of training takes a part of this, training and scoring the rest.
-        process.join(timeout=chance.uniform(0.3, 2.5))
+        process = start(train_until_stopped, run.path, OFTEN)
+        process.join(timeout=chance.uniform(0.2, 1) * seconds)
         if process.is_alive():
             os.kill(process.pid, signum)
         process.join(timeout=60)
         assert process.exitcode in (0, -signal.SIGKILL, -signal.SIGTERM, 143)
-    assert_same_result(train_in(run.path, overrides), whole)
+    assert_same_result(train_in(run.path, OFTEN), whole)
 
 
 def test_intervals_in_steps_and_in_minutes_are_kept(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
