@@ -15,6 +15,7 @@ import torch
 from benchmarks.bare import Bare, configuration
 from benchmarks.report import Result, Table, finish, middle, parser
 from eai.core.config import resolve
+from eai.core.memory import keep_freed_memory
 
 BATCHES = (1, 4, 16, 64, 256, 1024)
 IMAGES = (16, 28, 64, 128, 256)
@@ -30,6 +31,7 @@ def step_seconds(overrides: list[str], budget: float) -> float:
     """The median step within ``budget`` seconds, three steps at least; the first one warms up."""
     cfg = resolve(configuration(overrides[0], *overrides[1:]))
     torch.set_num_threads(cfg.accelerator.threads or torch.get_num_threads())
+    keep_freed_memory()  # as eai-train does
     bare = Bare(cfg)
     batch: Any = bare.data.batch("train", cfg.data.batch_size)
     times: list[float] = []

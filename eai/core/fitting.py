@@ -31,6 +31,7 @@ from eai.core.errors import ConfigError
 from eai.core.figures import Drawing, learning_curves, save_drawings, score_curve
 from eai.core.hyperparameters import flat_hyperparameters
 from eai.core.loading import build_data_and_task
+from eai.core.memory import keep_freed_memory
 from eai.core.ranks import cluster_environment, processes, rank
 from eai.core.rundir import RunDirectory, write_json
 from eai.core.schema import Accelerator, Experiment
@@ -170,6 +171,8 @@ def build_trainer(
     """The Trainer of ``cfg.trainer`` on ``accelerator``, logging into the run directory from ``first_step`` on."""
     if accelerator.threads:
         torch.set_num_threads(accelerator.threads)
+    if accelerator.accelerator == "cpu":
+        keep_freed_memory()
     # What a killed process logged after the checkpoint it is resumed from is logged again, and not shown twice.
     purge = (first_step + 1 if first_step else 0) if run.tensorboard.is_dir() else None
     logger = TensorBoardLogger(

@@ -119,6 +119,7 @@ def is_plain(trainer: L.Trainer) -> bool:
         and isinstance(task, Task)
         and task.automatic_optimization
         and len(trainer.optimizers) == 1
+        and not isinstance(trainer.optimizers[0], torch.optim.LBFGS)  # calls for the loss several times in a step
         and trainer.val_check_batch in (trainer.num_training_batches, math.inf)  # validation comes after the last step
         and all(s.interval == "epoch" and not s.reduce_on_plateau for s in trainer.lr_scheduler_configs)
         and not any(is_overridden(hook, callback, L.Callback) for callback in _callbacks(trainer) for hook in _WITHIN)

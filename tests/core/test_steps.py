@@ -47,17 +47,21 @@ def test_short_way_and_lightnings_give_the_same_run_bit_for_bit(
 
 
 @pytest.mark.parametrize(
-    "override",
+    "overrides",
     [
-        "trainer.gradient_clip_val=0.5",
-        "+trainer.accumulate_grad_batches=2",
-        "accelerator.precision=bf16-mixed",
-        "+trainer.profiler=simple",
-        "+trainer.val_check_interval=2",
+        ["trainer.gradient_clip_val=0.5"],
+        ["+trainer.accumulate_grad_batches=2"],
+        ["accelerator.precision=bf16-mixed"],
+        ["+trainer.profiler=simple"],
+        ["+trainer.val_check_interval=2"],
+        ["model.optimizer._target_=torch.optim.LBFGS", "~model.optimizer.fused"],
     ],
+    ids=" ".join,
 )
-def test_step_that_asks_for_more_is_left_to_lightning(override: str, train: Train, short_steps: list[int]) -> None:
-    train(*QUICK, "epochs=1", override)
+def test_step_that_asks_for_more_is_left_to_lightning(
+    overrides: list[str], train: Train, short_steps: list[int]
+) -> None:
+    train(*QUICK, "epochs=1", *overrides)
     assert not short_steps
 
 
