@@ -51,8 +51,8 @@ from eai.core.training import train
 
 # Overrides, number of blocks, the slides' loop.
 EXPERIMENTS: dict[str, tuple[str, int, slides_loops.SlidesLoop | None]] = {
-    "tutorial_2_1": ("experiment=tutorial_2_1", 5, slides_loops.dynamics),
-    "tutorial_2_2": ("experiment=tutorial_2_2_autoencoder", 6, slides_loops.recovery),
+    "tutorial_2_1": ("experiment=tutorial_2_1", 4, slides_loops.dynamics),
+    "tutorial_2_2": ("experiment=tutorial_2_2_autoencoder", 4, slides_loops.recovery),
     "tutorial_2_3": ("experiment=tutorial_2_3", 3, slides_loops.assimilation),
     "dynamics": ("task=dynamics", 3, None),
     "recovery": ("task=recovery", 4, None),
