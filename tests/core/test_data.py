@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from eai.core.data import SPLITS, Batches, DataModule, Split, split_generator
+from eai.core.data import SPLITS, Batches, DataModule, Loader, Split, split_generator
 
 
 class Numbers(NamedTuple):
@@ -91,6 +91,19 @@ def test_epoch_of_several_passes_serves_what_as_many_epochs_would() -> None:
     assert labels_of_epoch(three, 1) == [*epochs[0], *epochs[1], *epochs[2]]
     assert labels_of_epoch(three, 1, skip=6) == epochs[1][4:] + epochs[2]
     assert len(three.train_dataloader()) == 3 * len(one.train_dataloader()) == 15
+
+
+def test_batches_sliced_out_at_once_are_those_sliced_out_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = RandomNumbers(4, 0, fresh=False)
+    data.setup()
+    at_once = list(data.train_dataloader())
+    monkeypatch.setattr(Loader, "BLOCK", 1)
+    one_by_one = list(data.train_dataloader())
+    assert [len(batch.label) for batch in at_once] == [4, 4, 4, 4, 1]
+    for one, other in zip(one_by_one, at_once, strict=True):
+        assert type(one) is type(other) is Numbers
+        assert torch.equal(one.x, other.x)
+        assert torch.equal(one.label, other.label)
 
 
 def test_parts_of_a_smaller_batch_weigh_the_same_in_every_pass() -> None:

@@ -138,6 +138,20 @@ def test_tutorial_net_has_the_parameters_of_the_slides_and_is_tied_to_their_numb
         TutorialMLP(N, P)(make_batch(make_cost()))
 
 
+def test_tutorial_net_in_blocks_has_the_values_and_gradients_of_the_whole_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch = make_batch(make_cost(), count=8)
+    torch.manual_seed(0)
+    net = TutorialMLP(N, batch.y.shape[1])
+    found = []
+    for block in (8, 3):
+        monkeypatch.setattr(TutorialMLP, "BLOCK", block)
+        output = net(batch)
+        found.append([output, *torch.autograd.grad(output.square().mean(), list(net.parameters()))])
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-6)
+
+
 def test_third_field_is_the_exact_increment_when_every_point_is_observed() -> None:
     # Then R⁻¹ is the same everywhere, and (B⁻¹ + ρ)⁻¹ Hᵀ R⁻¹ d is the BLUE's increment.
     cost = make_cost()
