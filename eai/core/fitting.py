@@ -102,7 +102,6 @@ def quiet_lightning() -> None:
         logger.setLevel(logging.WARNING)
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     for message in (
-        r".*does not have many workers.*",  # whole batches are sliced from tensors in memory
         r".*smaller than the logging interval.*",  # scalars are logged once per epoch
         r".*ended before the epoch ended and your dataloader is not resumable.*",  # Batches.skip sees to it
         r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # inside lightning, by torch 2.13
