@@ -13,9 +13,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from eai.core.command import CONFIG_DIR
+from eai.core.cli import CONFIG_DIR
 from eai.core.config import check_experiment
-from eai.core.loading import build_data_and_task
+from eai.core.run.loading import build_data_and_task
 
 
 class Clock:

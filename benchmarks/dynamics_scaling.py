@@ -31,7 +31,7 @@ def measure(net_name: str, nx: int, repeats: int, threads: int) -> dict[str, flo
     """Median seconds of a training step, and peak memory of the process in MiB."""
     import torch
 
-    from eai.core.memory import keep_freed_memory
+    from eai.core.run.memory import keep_freed_memory
     from eai.tasks.dynamics.advection import Fourier
     from eai.tasks.dynamics.forecast import RolloutMSE, Unroll
     from eai.tasks.dynamics.graphs import ring

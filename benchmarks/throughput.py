@@ -7,8 +7,8 @@
 ``bare``    the same net, loss, optimizer, samples and order of samples as ``eai``, batches ready in memory: zero the
             gradients, forward, loss, backward, optimizer step. Nothing of validation, logging or checkpoints is in it,
             nor is the making of batches.
-``eai``     ``eai.core.training.train`` on the configuration that `eai-train` composes: Lightning, logging, the check
-            that losses are finite, making batches, new samples in every epoch where the data are ``fresh``, validation
+``eai``     ``eai.core.run.training.train`` on the configuration that `eai-train` composes: Lightning, logging, the
+            check that losses are finite, making batches, new samples in every epoch where the data are ``fresh``, validation
             and checkpoints at their default intervals. Start-up, the final test and figures do not count; the output is
             no terminal, so there is a line per interval and no progress bar.
 
@@ -45,9 +45,9 @@ import torch
 from benchmarks import slides_loops
 from benchmarks.bare import Bare, clock, configuration
 from benchmarks.report import Demand, Result, Table, finish, middle, parser, spread
-from eai.core import fitting
 from eai.core.config import resolve
-from eai.core.training import train
+from eai.core.run import fit as fitting
+from eai.core.run.training import train
 
 # Overrides, number of blocks, the slides' loop.
 EXPERIMENTS: dict[str, tuple[str, int, slides_loops.SlidesLoop | None]] = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from eai.core.loading import Run
+    from eai.core.run.loading import Run
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load_run"]
@@ -29,6 +29,6 @@ def load_run(run_dir: str | Path) -> Run:
         >>> batch = run.data.batch("test")  # doctest: +SKIP
         >>> analysis = run.module.predict(batch)  # doctest: +SKIP
     """
-    from eai.core.loading import load_run as load
+    from eai.core.run.loading import load_run as load
 
     return load(run_dir)

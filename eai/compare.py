@@ -7,13 +7,13 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from eai.core.arguments import compare_overrides
-from eai.core.command import CONFIG_DIR, EXECUTION_WHITELIST, call, run_hydra
+from eai.core.cli import CONFIG_DIR, EXECUTION_WHITELIST, call, run_hydra
+from eai.core.compare.arguments import compare_overrides
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="compare", execution_whitelist=EXECUTION_WHITELIST)
 def app(cfg: DictConfig) -> None:
-    from eai.core.comparison import compare
+    from eai.core.compare.comparison import compare
 
     call(lambda: compare(cfg))
 

@@ -6,7 +6,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from eai.core.command import CONFIG_DIR, EXECUTION_WHITELIST, call, run_hydra
+from eai.core.cli import CONFIG_DIR, EXECUTION_WHITELIST, call, run_hydra
 
 # Overrides of a run that is not known before the command line is read: these nodes take any key,
 # and `evaluate` checks them against the run's own configuration.
@@ -18,7 +18,7 @@ ConfigStore.instance().store(name="run_overrides", node=overrides)
 
 @hydra.main(config_path=CONFIG_DIR, config_name="evaluate", execution_whitelist=EXECUTION_WHITELIST)
 def app(cfg: DictConfig) -> float:
-    from eai.core.evaluation import evaluate
+    from eai.core.run.evaluation import evaluate
 
     return call(lambda: evaluate(cfg))
 

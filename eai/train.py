@@ -9,13 +9,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from eai.core.command import CONFIG_DIR, EXECUTION_WHITELIST, call, call_job, run_hydra
-from eai.core.sweep import is_parallel
+from eai.core.cli import CONFIG_DIR, EXECUTION_WHITELIST, call, call_job, run_hydra
+from eai.core.sweep.hooks import is_parallel
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="train", execution_whitelist=EXECUTION_WHITELIST)
 def app(cfg: DictConfig) -> float | tuple[float, ...]:
-    from eai.core.training import train
+    from eai.core.run.training import train
 
     job = HydraConfig.get()
     place, typed = job.runtime.output_dir, job.overrides.task

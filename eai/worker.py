@@ -14,7 +14,7 @@ from pathlib import Path
 
 def main() -> None:
     from eai.core.errors import EaiError, Interrupted
-    from eai.core.launch import die_with_parent, work
+    from eai.core.run.processes import die_with_parent, work
 
     die_with_parent()
     config, *checkpoint = (Path(argument) for argument in sys.argv[1:])

@@ -13,8 +13,8 @@ from jaxtyping import install_import_hook
 import tests.typechecker  # noqa: F401 - named as a string below
 
 with install_import_hook("eai", "tests.typechecker.check"):
-    import eai.core.evaluation
-    import eai.core.training
+    import eai.core.run.evaluation
+    import eai.core.run.training
     import eai.tasks
 
     for module in pkgutil.walk_packages(eai.tasks.__path__, "eai.tasks."):
@@ -24,7 +24,7 @@ import pytest
 import torch
 
 import eai.evaluate
-from eai.core.rundir import RunDirectory
+from eai.core.directory import RunDirectory
 from tests.runs import TINY, Train, train_in
 
 torch.set_num_threads(1)

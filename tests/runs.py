@@ -13,9 +13,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import eai.core.training
-from eai.core.command import CONFIG_DIR
-from eai.core.rundir import RunDirectory
+import eai.core.run.training
+from eai.core.cli import CONFIG_DIR
+from eai.core.directory import RunDirectory
 
 # Small and odd, so that a whole run takes a second.
 TINY = (
@@ -47,7 +47,7 @@ def train_in(directory: Path, overrides: Sequence[str]) -> RunDirectory:
     if not cfg.resume and not directory.exists():
         (directory / ".hydra").mkdir(parents=True)
         OmegaConf.save(cfg, directory / ".hydra" / "config.yaml")  # as Hydra does: interpolations stay alive
-    eai.core.training.train(cfg, directory, overrides)
+    eai.core.run.training.train(cfg, directory, overrides)
     return RunDirectory(directory)
 
 

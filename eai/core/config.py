@@ -25,7 +25,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from eai.core.command import EXECUTION_WHITELIST
+from eai.core.cli import EXECUTION_WHITELIST
 from eai.core.errors import ConfigError
 from eai.core.schema import Experiment
 

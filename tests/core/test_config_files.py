@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from eai.core.command import CONFIG_DIR
+from eai.core.cli import CONFIG_DIR
 from eai.core.config import check_experiment, resolve
-from eai.core.rundir import read_json
+from eai.core.directory import read_json
 from tests.runs import Train, composed
 
 CONF = Path(CONFIG_DIR)

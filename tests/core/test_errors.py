@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hydra.errors import HydraException
 
-from eai.core.command import split_group_choice
+from eai.core.cli import split_group_choice
 from eai.core.config import build, check_experiment, resolve
 from eai.core.errors import ConfigError
-from eai.core.fitting import preflight
-from eai.core.loading import build_data_and_task
+from eai.core.run.fit import preflight
+from eai.core.run.loading import build_data_and_task
 from tests.runs import composed
 
 
@@ -52,8 +52,8 @@ def prepare(*overrides: str) -> None:
         (["accelerator.threads=0"], r"^accelerator\.threads: expected null or at least 1, got 0"),
         (["accelerator.devices=0"], r"^accelerator\.devices: expected auto or at least 1, got 0"),
         (["model.net._target_=os.system"], r"^model\.net\._target_: expected one of eai\..*got 'os\.system'; refused"),
-        (["model.net._target_=eai.core.rundir.subprocess.run"], r"^model\.net\._target_: .* does not exist"),
-        (["model.net._target_=eai.core.rundir.version"], r"^model\.net\._target_: .*refused"),
+        (["model.net._target_=eai.core.directory.subprocess.run"], r"^model\.net\._target_: .* does not exist"),
+        (["model.net._target_=eai.core.directory.version"], r"^model\.net\._target_: .*refused"),
         (["model.net._target_=eai.core.nix"], r"^model\.net\._target_: 'eai\.core\.nix' does not exist"),
         (["data._target_=eai.tasks.assimilation.nets.IncrementMLP"], r"^data\.covariance: unknown key"),
         (["model/assimilation=tutorial_mlp"], r"^model\.net\.p: expected the number of observations in the data, 22"),

@@ -10,8 +10,7 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
-from eai.core.hyperparameters import flat_hyperparameters, flat_keys
-from eai.core.rundir import RunDirectory
+from eai.core.directory import RunDirectory, flat_hyperparameters, flat_keys
 
 
 def test_flat_keys_are_dotted_and_a_list_is_a_leaf() -> None:

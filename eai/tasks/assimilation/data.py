@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from eai.core.data import DataModule, Split
 from eai.core.errors import require
+from eai.core.learn.data import DataModule, Split
 from eai.tasks.assimilation.covariance import Covariance, grid, power_law_spectrum
 from eai.tasks.assimilation.observations import ObservationError, ObservationNetwork, ObservationOperator, PointValue
 
@@ -90,7 +90,7 @@ class Twin(DataModule[Batch]):
         prior: where the backgrounds come from.
         n: number of grid points on the ring, at least 8.
         n_train, n_val, n_test: samples per split.
-        batch_size, seed, fresh, device: see :class:`eai.core.data.DataModule`.
+        batch_size, seed, fresh, device: see :class:`eai.core.learn.data.DataModule`.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eai.core.scores import PerSample
+from eai.core.learn.scores import PerSample
 from eai.tasks.assimilation.cost import VariationalCost
 from eai.tasks.assimilation.data import Batch
 

@@ -25,11 +25,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from eai.core.data import DataModule
 from eai.core.errors import ConfigError
-from eai.core.figures import Drawing
-from eai.core.scores import PerSample
-from eai.core.task import Task
+from eai.core.learn.data import DataModule
+from eai.core.learn.figures import Drawing
+from eai.core.learn.scores import PerSample
+from eai.core.learn.task import Task
 from eai.tasks.assimilation import plots
 from eai.tasks.assimilation.cost import Cost, VariationalCost
 from eai.tasks.assimilation.data import Batch
@@ -51,7 +51,7 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
     Args:
         net: Batch → analysis (b, n).
         loss: the cost that is minimised; :class:`VariationalCost` or :class:`SlidesCost`.
-        optimizer, scheduler: see :class:`eai.core.task.Task`.
+        optimizer, scheduler: see :class:`eai.core.learn.task.Task`.
     """
 
     loss: Cost

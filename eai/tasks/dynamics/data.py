@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eai.core.data import DataModule, Split
 from eai.core.errors import require
+from eai.core.learn.data import DataModule, Split
 from eai.tasks.dynamics.schemes import advection_schemes, translate
 
 
@@ -69,7 +69,7 @@ class RandomFields(Trajectories):
         n_train, n_val, n_test: trajectories per split.
         nt: states of a training trajectory, at least 2.
         nt_test: states of a validation or test trajectory, at least 2: the horizon of the scores.
-        batch_size, seed, device: see :class:`eai.core.data.DataModule`.
+        batch_size, seed, device: see :class:`eai.core.learn.data.DataModule`.
         fresh: new training trajectories in every epoch.
     """
 
@@ -119,7 +119,7 @@ class SingleWave(Trajectories):
         split: ``same``, all three splits are the nt−1 pairs of the whole period (the slides' first step);
             ``time``, the first round(0.8 nt) pairs train and validate, those after them test. The state between
             is the last target of the one and the first input of the other; the slides lose a pair there.
-        batch_size, seed, passes: see :class:`eai.core.data.DataModule`.
+        batch_size, seed, passes: see :class:`eai.core.learn.data.DataModule`.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from eai.core.figures import Drawing
+from eai.core.learn.figures import Drawing
 from eai.core.palette import INPUT, PREDICTION, TRUTH, new_figure
 from eai.tasks.dynamics.data import Batch, Trajectories
 from eai.tasks.dynamics.forecast import Forecast

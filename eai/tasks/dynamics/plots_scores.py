@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from eai.core.figures import Drawing
+from eai.core.learn.figures import Drawing
 from eai.core.palette import BLACK, BLUE, GREEN, ORANGE, PREDICTION, PURPLE, SKY, new_figure
 from eai.tasks.dynamics.data import Batch, Trajectories
 from eai.tasks.dynamics.forecast import Forecast

@@ -29,10 +29,10 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from eai.core.data import DataModule
 from eai.core.errors import ConfigError, require
-from eai.core.figures import Drawing
-from eai.core.task import Task
+from eai.core.learn.data import DataModule
+from eai.core.learn.figures import Drawing
+from eai.core.learn.task import Task
 from eai.tasks.dynamics import plots, plots_scores, scores
 from eai.tasks.dynamics.baselines import climatological_mean, references
 from eai.tasks.dynamics.data import Batch, Trajectories
@@ -50,7 +50,7 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         net: state (b, n, c) and static features (b, n, s) → next state (b, n, c).
         loss: of the rollouts over a few steps.
         unroll: which rollouts the net is trained on.
-        optimizer, scheduler: see :class:`eai.core.task.Task`.
+        optimizer, scheduler: see :class:`eai.core.learn.task.Task`.
         leads: at which the scores by lead are given; null for all.
     """
 

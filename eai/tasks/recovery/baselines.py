@@ -8,7 +8,7 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from eai.core.data import DataModule, split_generator
+from eai.core.learn.data import DataModule, split_generator
 from eai.tasks.recovery.bounds import exact_posterior, known_class, noisy_posterior
 from eai.tasks.recovery.classical import Method, classical_methods
 from eai.tasks.recovery.corruptions import Chain, GaussianNoise, SaltAndPepper

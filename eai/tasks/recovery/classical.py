@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from eai.core.data import DataModule
+from eai.core.learn.data import DataModule
 from eai.tasks.recovery.corruptions import Corruption, GaussianNoise, Images, Levels
 from eai.tasks.recovery.data import Batch
 

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from eai.core.data import DataModule, Split
 from eai.core.errors import require
+from eai.core.learn.data import DataModule, Split
 from eai.tasks.recovery.corruptions import Corruption, Images, Levels
 from eai.tasks.recovery.patterns import CLASSES, NOISE, draw
 from eai.tasks.recovery.varied import fields, varied
@@ -39,7 +39,7 @@ class ImageData(DataModule[Batch]):
         height, width: in pixels, 8 to 512.
         test_levels: strengths of the corruption in validation and test, in equal shares; by default they are drawn
             as in training.
-        batch_size, seed, fresh: see :class:`eai.core.data.DataModule`.
+        batch_size, seed, fresh: see :class:`eai.core.learn.data.DataModule`.
 
     Attributes:
         classes: the names of the labels; a single one if there are no classes.

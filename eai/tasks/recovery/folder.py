@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from eai.core.data import SPLITS, Split
 from eai.core.errors import require
+from eai.core.learn.data import SPLITS, Split
 from eai.tasks.recovery.corruptions import Corruption, Images
 from eai.tasks.recovery.data import ImageData
 

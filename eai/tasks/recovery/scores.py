@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from eai.core.data import split_generator
-from eai.core.scores import PerSample
+from eai.core.learn.data import split_generator
+from eai.core.learn.scores import PerSample
 from eai.tasks.recovery.baselines import mean_fill
 from eai.tasks.recovery.corruptions import Images
 from eai.tasks.recovery.data import Batch, ImageData

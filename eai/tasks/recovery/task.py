@@ -37,12 +37,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from eai.core.data import DataModule
 from eai.core.errors import ConfigError
-from eai.core.figures import Drawing
-from eai.core.ranks import gather
-from eai.core.scores import PerSample
-from eai.core.task import Task
+from eai.core.learn.data import DataModule
+from eai.core.learn.figures import Drawing
+from eai.core.learn.ranks import gather
+from eai.core.learn.scores import PerSample
+from eai.core.learn.task import Task
 from eai.tasks.recovery import plots
 from eai.tasks.recovery.baselines import references
 from eai.tasks.recovery.corruptions import NoCorruption
@@ -62,7 +62,7 @@ class Recovery(Task[Batch, Reconstruction, Tensor]):
     a distribution of its code, :class:`ELBOLoss`.
 
     Args:
-        net, loss, optimizer, scheduler: see :class:`eai.core.task.Task`.
+        net, loss, optimizer, scheduler: see :class:`eai.core.learn.task.Task`.
         keep_known: the estimate has y where pixels were seen; the loss then sees the hidden ones only.
         classical: score the baselines of scikit-image too.
     """

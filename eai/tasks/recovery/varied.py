@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from eai.core.data import Split
+from eai.core.learn.data import Split
 
 # Share of each parameter's range, [0, 1): what test data draw from, and what training and validation leave out.
 HELD_OUT = (0.4, 0.6)

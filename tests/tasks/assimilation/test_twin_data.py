@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from eai.core.data import Split
+from eai.core.learn.data import Split
 from eai.tasks.assimilation.covariance import GaussianCovariance, grid
 from eai.tasks.assimilation.data import Batch, Curves, Prior, RandomFields, Slides, Twin
 from eai.tasks.assimilation.observations import (

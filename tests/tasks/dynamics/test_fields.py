@@ -10,7 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from eai.core.command import CONFIG_DIR
+from eai.core.cli import CONFIG_DIR
 from eai.tasks.dynamics import advection
 from eai.tasks.dynamics.advection import Advection2D, Fourier, VariableSpeed, band_limited
 from eai.tasks.dynamics.burgers import Burgers, resolved_burgers

@@ -10,8 +10,8 @@ import torch
 from matplotlib.animation import FuncAnimation
 
 from eai.core.errors import ConfigError
-from eai.core.figures import render
-from eai.core.scores import SampleMeans
+from eai.core.learn.figures import render
+from eai.core.learn.scores import SampleMeans
 from eai.tasks.dynamics import scores
 from eai.tasks.dynamics.advection import Advection2D, Fourier, VariableSpeed
 from eai.tasks.dynamics.baselines import persistence

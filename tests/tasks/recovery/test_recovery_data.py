@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from eai.core.data import SPLITS, split_generator
+from eai.core.learn.data import SPLITS, split_generator
 from eai.tasks.recovery.corruptions import Block, GaussianNoise
 from eai.tasks.recovery.data import Batch, Patterns
 from eai.tasks.recovery.patterns import CLASSES, NOISE

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from eai.core.errors import ConfigError
-from eai.core.scores import SampleMeans
+from eai.core.learn.scores import SampleMeans
 from eai.tasks.recovery.corruptions import Block, Corruption, GaussianNoise, NoCorruption
 from eai.tasks.recovery.data import Batch, Patterns
 from eai.tasks.recovery.losses import ELBOLoss, MSELoss

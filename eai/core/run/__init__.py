@@ -1,0 +1,1 @@
+"""One run, from its configuration to its score, in one process or in many."""

@@ -1,0 +1,187 @@
+"""A run of several processes on this machine: torchrun starts them, signals reach them, none is left behind."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from omegaconf import DictConfig, OmegaConf
+
+from eai.core.config import check_experiment
+from eai.core.directory import RunDirectory, disk_full_named, flat_keys
+from eai.core.errors import ConfigError, Interrupted, RankError
+from eai.core.learn.ranks import cluster_environment, gather, joined, processes, rank
+from eai.core.run.fit import fit_and_score
+from eai.core.run.gpus import visible_gpus
+from eai.core.run.signals import StopSignals
+from eai.core.schema import Accelerator
+
+log = logging.getLogger("eai")
+_POLL_SECONDS = 0.1
+
+
+def run_workers(
+    run: RunDirectory,
+    accelerator: Accelerator,
+    count: int,
+    checkpoint: Path | None,
+    stop: StopSignals,
+    lock: int | None,
+    gpus: list[int] | None,
+) -> dict[str, Any]:
+    """Run ``config.yaml`` of the run in ``count`` processes and return what rank 0 reports.
+
+    Args:
+        lock: the directory's lock, kept by torchrun too: as long as a worker is there, the directory is taken.
+        gpus: indices of the GPUs to use; None leaves all.
+
+    Raises:
+        RankError: a process failed; says which and why.
+        Interrupted: a signal came; the workers had ``stop_within_seconds`` to save.
+    """
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    command += ["--module", "eai.worker", str(run.config), *([str(checkpoint)] if checkpoint else [])]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(accelerator.threads or 1),
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(math.ceil(accelerator.stop_within_seconds)),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+    }
+    if gpus is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(visible_gpus()[index] for index in gpus)
+    # torchrun tells of a failure at length; the reason itself comes by the ranks' own reports.
+    with (run.path / "workers.log").open("ab") as errors:
+        torchrun = subprocess.Popen(
+            command,
+            env=environment,
+            stderr=errors,
+            pass_fds=[] if lock is None else [lock],
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+    try:
+        with stop.deferred():
+            _wait(torchrun, accelerator.stop_within_seconds, stop)
+    finally:
+        _end(torchrun, run)
+    return _outcome(run, count, stop)
+
+
+def _wait(torchrun: subprocess.Popen[bytes], seconds: float, stop: StopSignals) -> None:
+    """Wait for the end; a signal is passed on, and gives ``seconds`` until the end."""
+    deadline = math.inf
+    while torchrun.poll() is None and time.monotonic() < deadline:
+        if stop.received and deadline == math.inf:
+            deadline = time.monotonic() + seconds
+            torchrun.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            torchrun.wait(_POLL_SECONDS)
+
+
+def _end(torchrun: subprocess.Popen[bytes], run: RunDirectory) -> None:
+    """Leave no process behind, whatever happened before."""
+    if torchrun.poll() is None:
+        torchrun.kill()
+        torchrun.wait()
+    for report in run.rank_reports():
+        with suppress(ProcessLookupError, FileNotFoundError):
+            if b"eai.worker" in Path(f"/proc/{report['pid']}/cmdline").read_bytes():
+                os.kill(report["pid"], signal.SIGKILL)
+
+
+def _outcome(run: RunDirectory, count: int, stop: StopSignals) -> dict[str, Any]:
+    reports = run.rank_reports()
+    first = next((report for report in reports if report["rank"] == 0), {})
+    if first.get("state") == "COMPLETED":
+        facts: dict[str, Any] = first["facts"]
+        return facts
+    if stop.received:
+        raise Interrupted(stop.received)
+    raise RankError(first_failure(run, count))
+
+
+def first_failure(run: RunDirectory, count: int) -> str:
+    """Why a run of ``count`` processes ended: what failed first, not what failed because of it."""
+    reports = run.rank_reports()
+    failed = [report for report in reports if report["state"] == "FAILED"]
+    causes = [report for report in failed if not report["lost_peer"]]
+    if causes:
+        return f"rank {causes[0]['rank']}: {causes[0]['reason']}"
+    silent = sorted(set(range(count)) - {report["rank"] for report in reports if report["state"] != "RUNNING"})
+    if silent:
+        return f"rank {silent[0]}: ended without a word (killed, or out of memory?); see {run.path / 'workers.log'}"
+    if failed:
+        return f"rank {failed[0]['rank']}: {failed[0]['reason']}"
+    return f"its processes were stopped from outside; see {run.path / 'workers.log'}"
+
+
+def work(config: Path, checkpoint: Path | None) -> None:
+    """What each process that torchrun starts does: the run of ``config``, its outcome left as a report."""
+    run = RunDirectory(config.parent)
+    cfg = run.load_config()
+    with StopSignals() as stop, reported(run, int(os.environ["RANK"])) as facts, joined(cluster_environment()):
+        same_everywhere(cfg)
+        with disk_full_named(run):
+            facts |= fit_and_score(cfg, check_experiment(cfg), run, stop, checkpoint)
+
+
+@contextmanager
+def reported(run: RunDirectory, own_rank: int) -> Iterator[dict[str, Any]]:
+    """Report how one of several processes fares; yields a dictionary for the facts to report at its end."""
+    facts: dict[str, Any] = {}
+    run.report_rank(own_rank, state="RUNNING")
+    try:
+        yield facts
+    except Interrupted:
+        run.report_rank(own_rank, state="PREEMPTED")
+        raise
+    except BaseException as error:
+        text = f"{type(error).__name__}: {error}"
+        run.report_rank(own_rank, state="FAILED", reason=text, lost_peer=_lost_peer(error))
+        raise
+    run.report_rank(own_rank, state="COMPLETED", facts=facts)
+
+
+def _lost_peer(error: BaseException) -> bool:
+    """Whether a process failed only because another one was gone."""
+    return isinstance(error, dist.DistError) or any(name in str(error).lower() for name in ("gloo", "nccl"))
+
+
+def root_cause(error: Exception, run: RunDirectory) -> Exception:
+    """What to tell of a run that somebody else started in several processes: another one's failure, if it was that."""
+    if processes() == 1 or not _lost_peer(error):
+        return error
+    return RankError(first_failure(run, processes()))
+
+
+def same_everywhere(cfg: DictConfig) -> None:
+    """Make sure that every process has the same configuration.
+
+    Raises:
+        ConfigError: it differs; names the keys.
+    """
+    own = {key: repr(value) for key, value in flat_keys(OmegaConf.to_container(cfg, resolve=True)).items()}
+    everywhere = gather(own)
+    keys = {key for key in own if any(other.get(key) != everywhere[0].get(key) for other in everywhere)}
+    keys |= {key for other in everywhere for key in other.keys() ^ everywhere[0].keys()}
+    if keys:
+        raise ConfigError(
+            f"{', '.join(sorted(keys))}: expected the same in all processes, rank {rank()} differs from another"
+        )
+
+
+def die_with_parent() -> None:
+    """Ask Linux for SIGTERM when the parent process ends, so that a killed one leaves nothing behind."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

@@ -1,0 +1,1 @@
+"""Many runs: what happens around a sweep, its names, its study."""
