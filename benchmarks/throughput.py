@@ -8,7 +8,7 @@
             gradients, forward, loss, backward, optimizer step. Nothing of validation, logging or checkpoints is in it,
             nor is the making of batches.
 ``eai``     ``eai.core.run.training.train`` on the configuration that `eai-train` composes: Lightning, logging, the
-            check that losses are finite, making batches, new samples in every epoch where the data are ``fresh``, validation
+            check that losses are finite, making batches, new samples in every epoch (``fresh`` data), validation
             and checkpoints at their default intervals. Start-up, the final test and figures do not count; the output is
             no terminal, so there is a line per interval and no progress bar.
 
