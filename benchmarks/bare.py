@@ -8,14 +8,13 @@ from functools import reduce
 from operator import add
 from typing import Any
 
-import lightning as L
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from eai.core.cli import CONFIG_DIR
 from eai.core.config import check_experiment
-from eai.core.run.loading import build_data_and_task
+from eai.core.run.build import build_data_and_task, seed_everything
 
 
 class Clock:
@@ -49,9 +48,9 @@ class Bare:
         made = self.task.configure_optimizers()
         self._optimizer = made["optimizer"] if isinstance(made, dict) else made
         self._scheduler = made["lr_scheduler"] if isinstance(made, dict) else None
-        self._loader, self._epoch = self.data.train_dataloader(), 0
+        self._loader, self._epoch = self.data.train_dataloader().loader, 0
         self.task.train()
-        L.seed_everything(experiment.seed, verbose=False)
+        seed_everything(experiment.seed)
         self._random = torch.get_rng_state()
         self.steps, self.loss, self._loss = 0, math.nan, torch.zeros(())
 

@@ -7,7 +7,7 @@
 ``bare``    the same net, loss, optimizer, samples and order of samples as ``eai``, batches ready in memory: zero the
             gradients, forward, loss, backward, optimizer step. Nothing of validation, logging or checkpoints is in it,
             nor is the making of batches.
-``eai``     ``eai.core.run.training.train`` on the configuration that `eai-train` composes: Lightning, logging, the
+``eai``     ``eai.core.run.run.train`` on the configuration that `eai-train` composes: Lightning, logging, the
             check that losses are finite, making batches, new samples in every epoch (``fresh`` data), validation
             and checkpoints at their default intervals. Start-up, the final test and figures do not count; the output is
             no terminal, so there is a line per interval and no progress bar.
@@ -46,8 +46,8 @@ from benchmarks import slides_loops
 from benchmarks.bare import Bare, clock, configuration
 from benchmarks.report import Demand, Result, Table, finish, middle, parser, spread
 from eai.core.config import resolve
-from eai.core.run import fit as fitting
-from eai.core.run.training import train
+from eai.core.run import fit
+from eai.core.run.run import train
 
 # Overrides, number of blocks, the slides' loop.
 EXPERIMENTS: dict[str, tuple[str, int, slides_loops.SlidesLoop | None]] = {
@@ -106,14 +106,14 @@ class Turns(L.Callback):
 @contextmanager
 def with_callback(callback: L.Callback) -> Iterator[None]:
     """Inside, training has one more callback and ends where it would score and draw."""
-    build = fitting.build_trainer
+    build = fit.build_trainer
 
     def build_with(cfg: Any, run: Any, callbacks: list[Any], *rest: Any, **named: Any) -> L.Trainer:
         return build(cfg, run, [*callbacks, callback], *rest, **named)
 
     with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(fitting, "build_trainer", build_with))
-        stack.enter_context(mock.patch.object(fitting, "score_and_report"))
+        stack.enter_context(mock.patch.object(fit, "build_trainer", build_with))
+        stack.enter_context(mock.patch.object(fit, "score_and_report"))
         yield
 
 
@@ -123,7 +123,7 @@ def measure(name: str, scale: float, threads: int | None, seed: int = 0) -> dict
     plain = configuration(override)
     epochs = math.lcm(plain.validate_every_n_epochs, plain.reporting.checkpoint_every_n_epochs)
     blocks = max(2, round(blocks * scale)) + 1
-    further = [f"trainer.max_epochs={blocks * epochs + 1}", f"seed={seed}"]
+    further = [f"epochs={blocks * epochs + 1}", f"seed={seed}"]
     further += [f"accelerator.threads={threads}"] if threads else []
     cfg = configuration(override, *further)
     torch.set_num_threads(cfg.accelerator.threads or NOTEBOOK_THREADS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
@@ -18,9 +20,16 @@ ConfigStore.instance().store(name="run_overrides", node=overrides)
 
 @hydra.main(config_path=CONFIG_DIR, config_name="evaluate", execution_whitelist=EXECUTION_WHITELIST)
 def app(cfg: DictConfig) -> float:
-    from eai.core.run.evaluation import evaluate
+    return call(lambda: _evaluate(cfg))
 
-    return call(lambda: evaluate(cfg))
+
+def _evaluate(cfg: DictConfig) -> float:
+    from eai.core.compare.comparison import summary_of_run
+    from eai.core.run.finished import evaluate
+
+    score, result, _ = evaluate(cfg)
+    logging.getLogger("eai").info("%s", summary_of_run(result))
+    return score
 
 
 def main() -> None:

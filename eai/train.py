@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 import hydra
@@ -15,17 +16,22 @@ from eai.core.sweep.hooks import is_parallel
 
 @hydra.main(config_path=CONFIG_DIR, config_name="train", execution_whitelist=EXECUTION_WHITELIST)
 def app(cfg: DictConfig) -> float | tuple[float, ...]:
-    from eai.core.run.training import train
-
     job = HydraConfig.get()
-    place, typed = job.runtime.output_dir, job.overrides.task
     if job.mode == RunMode.RUN:
-        return call(lambda: train(cfg, place, typed, job))
+        return call(lambda: _train(cfg, job, in_sweep=False))
     failed = (math.nan,) * len(cfg.objectives)
-    return call_job(
-        lambda: train(cfg, place, typed, job, in_sweep=True, shares_gpus=is_parallel(HydraConfig.instance().cfg)),
-        failed if len(failed) > 1 else math.nan,
-    )
+    return call_job(lambda: _train(cfg, job, in_sweep=True), failed if len(failed) > 1 else math.nan)
+
+
+def _train(cfg: DictConfig, job: DictConfig, in_sweep: bool) -> float | tuple[float, ...]:
+    from eai.core.compare.comparison import summary_of_run
+    from eai.core.run.run import train
+
+    shares_gpus = in_sweep and is_parallel(HydraConfig.instance().cfg)
+    outcome = train(cfg, job.runtime.output_dir, job.overrides.task, job, in_sweep, shares_gpus)
+    if outcome.fresh and outcome.rank == 0:
+        logging.getLogger("eai").info("%s", summary_of_run(outcome.run))
+    return outcome.objectives if len(outcome.objectives) > 1 else outcome.objectives[0]
 
 
 def main() -> None:

@@ -13,14 +13,23 @@ from pathlib import Path
 
 
 def main() -> None:
+    from eai.core.config import check_experiment
+    from eai.core.directory import RunDirectory
     from eai.core.errors import EaiError, Interrupted
-    from eai.core.run.processes import die_with_parent, work
+    from eai.core.learn.ranks import cluster_environment, joined, same_everywhere
+    from eai.core.run.fit import run_rank
+    from eai.core.run.processes import die_with_parent, reported
+    from eai.core.run.signals import StopSignals
 
     die_with_parent()
     config, *checkpoint = (Path(argument) for argument in sys.argv[1:])
     _configure_log(config.parent)
+    run = RunDirectory(config.parent)
+    cfg = run.load_config()
     try:
-        work(config, checkpoint[0] if checkpoint else None)
+        with StopSignals() as stop, reported(run, int(os.environ["RANK"])) as facts, joined(cluster_environment()):
+            same_everywhere(cfg)
+            facts |= run_rank(cfg, check_experiment(cfg), run, stop, checkpoint[0] if checkpoint else None)
     except Interrupted as stop:
         raise SystemExit(stop.exit_code) from stop
     except EaiError as error:

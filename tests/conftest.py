@@ -13,8 +13,8 @@ from jaxtyping import install_import_hook
 import tests.typechecker  # noqa: F401 - named as a string below
 
 with install_import_hook("eai", "tests.typechecker.check"):
-    import eai.core.run.evaluation
-    import eai.core.run.training
+    import eai.core.run.finished
+    import eai.core.run.run
     import eai.tasks
 
     for module in pkgutil.walk_packages(eai.tasks.__path__, "eai.tasks."):

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import eai.core.run.training
+import eai.core.run.run
 from eai.core.cli import CONFIG_DIR
 from eai.core.directory import RunDirectory
 
@@ -44,10 +44,7 @@ def composed(config_name: str, overrides: Sequence[str]) -> DictConfig:
 def train_in(directory: Path, overrides: Sequence[str]) -> RunDirectory:
     """What `eai-train` does, in this process and in the given directory."""
     cfg = composed("train", overrides)
-    if not cfg.resume and not directory.exists():
-        (directory / ".hydra").mkdir(parents=True)
-        OmegaConf.save(cfg, directory / ".hydra" / "config.yaml")  # as Hydra does: interpolations stay alive
-    eai.core.run.training.train(cfg, directory, overrides)
+    eai.core.run.run.train(cfg, directory, overrides)
     return RunDirectory(directory)
 
 

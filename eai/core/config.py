@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, cast
 
 import hydra
@@ -26,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from eai.core.cli import EXECUTION_WHITELIST
+from eai.core.directory import RESOLVER, flat_keys
 from eai.core.errors import ConfigError
 from eai.core.schema import Experiment
 
@@ -39,6 +41,33 @@ def resolve(cfg: DictConfig) -> DictConfig:
         return cast(DictConfig, OmegaConf.create(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key or 'configuration'}: {str(error).splitlines()[0]}") from error
+
+
+def portable(cfg: DictConfig) -> DictConfig:
+    """A copy that means the same elsewhere: resolvers replaced by their values, paths of files absolute.
+
+    Interpolations between keys stay alive, so that sizes follow when one of them is changed later.
+
+    Args:
+        cfg: as composed by Hydra.
+
+    Raises:
+        ConfigError: a resolver has no value; names its key.
+    """
+    plain = OmegaConf.to_container(cfg)
+    copy = cast(DictConfig, OmegaConf.create(plain))
+    for key, value in flat_keys(plain).items():
+        if not isinstance(value, str):
+            continue
+        if RESOLVER.search(value):
+            try:
+                OmegaConf.update(copy, key, OmegaConf.select(cfg, key))
+            except OmegaConfBaseException as error:
+                raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
+        elif key == "init_from" or (key.startswith("data.") and key.endswith(".path") and "${" not in value):
+            OmegaConf.update(copy, key, str(Path(value).resolve()))
+    copy.resume = None
+    return copy
 
 
 def check_experiment(cfg: DictConfig) -> Experiment:

@@ -9,11 +9,12 @@ import logging
 import math
 import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -30,6 +31,13 @@ log = logging.getLogger("eai")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Keys of a configuration that do not change what a run comes to.
 COSMETIC = ("resume", "figures", "reporting", "objectives", "retry_failed", "trials")
+# Temporary files of `write_whole` and `keep_previous_checkpoint`, and nobody else's.
+_TEMPORARY = re.compile(
+    r"\.((config|hydra|overrides)\.yaml|(status|metrics|baselines|measurements)\.json|(best|last|previous)\.ckpt)\.\d+\.tmp"
+)
+# What may lie in a directory before its run begins.
+_BEFORE_A_RUN = (".hydra", ".lock", ".ranks", "train.log", "workers.log")
+RESOLVER = re.compile(r"\$\{[\w.]*:")
 _PACKAGES = ("eai", "torch", "torch_geometric", "lightning", "hydra-core", "omegaconf", "numpy")
 
 
@@ -46,14 +54,22 @@ def to_json(content: Mapping[str, Any]) -> str:
     return json.dumps(finite_or_none(content), indent=2, allow_nan=False) + "\n"
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON under a temporary name in the same folder, then rename it into place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Write a file under a temporary name in its folder, and rename it once it is on the disk: whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(to_json(content))
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all; numbers that are not finite become null."""
+    write_whole(path, to_json(content).encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -67,12 +83,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _git_commit() -> str | None:
+    """The commit of a checkout; None in an installed package, or where git cannot tell."""
     here = Path(__file__).resolve().parents[2]
     if not (here / ".git").exists():
         return None
-    result = subprocess.run(
-        ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=10
-    )
+    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
     return result.stdout.strip() if result.returncode == 0 else None
 
 
@@ -88,6 +107,11 @@ def _load_yaml(path: Path) -> DictConfig:
     if not isinstance(cfg, DictConfig):
         raise ConfigError(f"cannot read {path}: expected a mapping")
     return cfg
+
+
+def no_links(path: str, flags: int) -> int:
+    """Open without following a symbolic link, which a stranger's run directory may hold: for ``open(opener=…)``."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 class RunDirectory:
@@ -123,25 +147,41 @@ class RunDirectory:
         return run
 
     def save_config(self, cfg: DictConfig) -> None:
-        temporary = self.config.with_name(f".config.yaml.{os.getpid()}")
-        OmegaConf.save(cfg, temporary, resolve=True)
-        temporary.replace(self.config)
+        """Write the resolved configuration."""
+        write_whole(self.config, OmegaConf.to_yaml(cfg, resolve=True).encode())
 
-    def save_composed(self, cfg: DictConfig, hydra: DictConfig) -> None:
-        """What Hydra composed, interpolations alive, and the overrides that it was composed from."""
+    def save_composed(self, cfg: DictConfig, overrides: Sequence[str], hydra: DictConfig | None = None) -> None:
+        """Write what Hydra composed, its interpolations alive, and the overrides that it was composed from."""
         folder = self.path / ".hydra"
         folder.mkdir(exist_ok=True)
-        OmegaConf.save(cfg, folder / "config.yaml")
-        OmegaConf.save(hydra, folder / "hydra.yaml")
-        OmegaConf.save(hydra.overrides.task, folder / "overrides.yaml")
+        write_whole(folder / "config.yaml", OmegaConf.to_yaml(cfg).encode())
+        write_whole(folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(list(overrides))).encode())
+        if hydra is not None:
+            write_whole(folder / "hydra.yaml", OmegaConf.to_yaml(hydra).encode())
 
     def load_config(self) -> DictConfig:
         """The resolved configuration."""
         return _load_yaml(self.config)
 
     def load_composed(self) -> DictConfig:
-        """The configuration as Hydra composed it, interpolations not yet resolved."""
-        return _load_yaml(self.path / ".hydra" / "config.yaml")
+        """The configuration as it was composed, with interpolations between its own keys; resolved for lack of it."""
+        composed = self.path / ".hydra" / "config.yaml"
+        cfg = _load_yaml(composed if composed.is_file() else self.config)
+        for key, value in flat_keys(OmegaConf.to_container(cfg)).items():
+            if isinstance(value, str) and RESOLVER.search(value):
+                raise ConfigError(
+                    f"{composed}: {key}: expected no resolver in a run's own configuration, got {value!r}"
+                )
+        return cfg
+
+    def load_overrides(self) -> list[str]:
+        """What was typed when the run was made; empty where that is not known."""
+        path = self.path / ".hydra" / "overrides.yaml"
+        try:
+            overrides = OmegaConf.to_container(OmegaConf.load(path))
+        except (OSError, YAMLError, OmegaConfBaseException):
+            return []
+        return [str(item) for item in overrides] if isinstance(overrides, list) else []
 
     def note(self, **facts: Any) -> None:
         """Add facts (as `train_seconds`) to ``status.json`` when the run ends."""
@@ -159,7 +199,7 @@ class RunDirectory:
             RunInUseError: another process holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("a+") as file:
+        with open(self.path / ".lock", "a+", opener=no_links) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -179,7 +219,7 @@ class RunDirectory:
         """Give ``last.ckpt`` the second name ``previous.ckpt``, under which it stays when it is replaced."""
         if not self.last.is_file():
             return
-        temporary = self.checkpoints / f".previous.ckpt.{os.getpid()}"
+        temporary = self.checkpoints / f".previous.ckpt.{os.getpid()}.tmp"
         temporary.unlink(missing_ok=True)
         try:
             os.link(self.last, temporary)
@@ -188,11 +228,22 @@ class RunDirectory:
         temporary.replace(self.previous)
 
     def remove_leftovers(self) -> None:
-        """Remove temporary files that a killed process left, and reports of its ranks. Needs the lock."""
-        for folder in (self.path, self.checkpoints):
-            for temporary in folder.glob(".*.*.*"):
-                temporary.unlink()
-        shutil.rmtree(self._ranks, ignore_errors=True)
+        """Remove temporary files of a killed process, and reports of its ranks. Needs the lock."""
+        for folder in (self.path, self.checkpoints, self.path / ".hydra"):
+            for file in folder.glob(".*.tmp"):
+                if _TEMPORARY.fullmatch(file.name):
+                    file.unlink()
+        for report in self._ranks.glob("*.json"):
+            report.unlink()
+
+    def refuse_strangers(self) -> None:
+        """Raise ``ConfigError`` if the directory holds files, but no run: they are not ours to overwrite."""
+        if not self.path.is_dir() or self.status.is_file():
+            return
+        others = sorted(file.name for file in self.path.iterdir() if file.name not in _BEFORE_A_RUN)
+        if others:
+            named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+            raise ConfigError(f"hydra.run.dir: expected a new or empty folder, or a run, got {self.path} with {named}")
 
     def report_rank(self, rank: int, **facts: Any) -> None:
         """Leave word of what one of several processes came to, for the one that keeps ``status.json``."""
@@ -222,8 +273,9 @@ class RunDirectory:
             except OSError as error:
                 if error.errno not in DISK_FULL:
                     raise
-                # The old file's own place is the only one that is left.
-                self.status.write_text(to_json(content))
+                # Disk full: overwrite in place, as no temporary file fits.
+                with open(self.status, "w", opener=no_links) as file:
+                    file.write(to_json(content))
 
         write("RUNNING")
         try:
@@ -259,14 +311,25 @@ def flat_keys(node: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for name, item in node.items() for k, v in flat_keys(item, f"{prefix}{dot}{name}").items()}
 
 
-def flat_hyperparameters(cfg: DictConfig) -> dict[str, str | float]:
-    """What TensorBoard's HParams tab can show: numbers, booleans and texts under dotted keys.
+def hyperparameters(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, str | float]:
+    """What TensorBoard's HParams tab shows of a run: what was typed or swept, and the seed.
 
-    TensorBoard's writer drops a None and with it the key, so that rows of one sweep would not line up
-    where a value is null in some jobs; it is therefore written as the text ``null``, and a list as its text.
+    Args:
+        cfg: the resolved configuration.
+        overrides: ``key=value`` and ``group=option``.
+
+    TensorBoard drops a None and with it the key, so that rows of one sweep would not line up; null becomes a text, and
+    so does a list.
     """
-    plain = flat_keys(OmegaConf.to_container(cfg, resolve=True))
-    return {key: "null" if value is None else _plain(value) for key, value in plain.items()}
+    shown: dict[str, Any] = {}
+    for override in overrides:
+        key, _, typed = override.lstrip("+").partition("=")
+        if key.partition(".")[0].startswith("hydra") or key in COSMETIC or override.startswith("~"):
+            continue
+        value = None if "/" in key else OmegaConf.select(cfg, key)
+        shown[key] = typed if OmegaConf.is_config(value) or "/" in key else value
+    shown.setdefault("seed", cfg.seed)
+    return {key: "null" if value is None else _plain(value) for key, value in shown.items()}
 
 
 def _plain(value: Any) -> str | float:

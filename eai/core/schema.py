@@ -20,11 +20,31 @@ class Monitor:
 
 
 @dataclass
+class Optimization:
+    """How gradients become steps, and steps a schedule.
+
+    Args:
+        clip_norm: largest Euclidean norm of all gradients together; larger ones are scaled down to it. None: no limit.
+        accumulate: batches whose mean gradient makes one optimisation step.
+        schedule_every: ``epoch`` or ``step``: when the learning-rate schedule moves on.
+    """
+
+    clip_norm: float | None = None
+    accumulate: int = 1
+    schedule_every: Literal["epoch", "step"] = "epoch"
+
+    def __post_init__(self) -> None:
+        require(self.clip_norm is None or self.clip_norm > 0, "clip_norm", "null or above 0", self.clip_norm)
+        require(self.accumulate >= 1, "accumulate", "at least 1", self.accumulate)
+
+
+@dataclass
 class Accelerator:
     """Where a run computes, and in how many processes: ``devices`` on each of ``num_nodes``.
 
     ``threads`` are torch's on a CPU, of each process; null leaves torch's own choice. Once told to stop, several
-    processes have ``stop_within_seconds`` to reach the end of their step and save.
+    processes have ``stop_within_seconds`` to reach the end of their step and save. ``keep_freed_memory`` lets glibc
+    reuse freed memory instead of returning it: large tensors are quicker, and half as much memory again is held.
     """
 
     accelerator: str
@@ -34,6 +54,7 @@ class Accelerator:
     precision: str = "32-true"
     threads: int | None = None
     stop_within_seconds: float = 12.0
+    keep_freed_memory: bool = False
 
     def __post_init__(self) -> None:
         require(self.threads is None or self.threads >= 1, "threads", "null or at least 1", self.threads)
@@ -117,6 +138,7 @@ class Experiment:
     seed: int = 0
     epochs: int = 20
     validate_every_n_epochs: int = 1
+    optimization: Optimization = field(default_factory=Optimization)
     figures: FigureSchedule = field(default_factory=FigureSchedule)
     reporting: Reporting = field(default_factory=Reporting)
     expect: Expectation | None = None

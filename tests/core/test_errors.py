@@ -8,8 +8,8 @@ from hydra.errors import HydraException
 from eai.core.cli import split_group_choice
 from eai.core.config import build, check_experiment, resolve
 from eai.core.errors import ConfigError
+from eai.core.run.build import build_data_and_task
 from eai.core.run.fit import preflight
-from eai.core.run.loading import build_data_and_task
 from tests.runs import composed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import islice
@@ -13,6 +14,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from eai.core.errors import require
+from eai.core.learn.ranks import processes, rank
 
 B = TypeVar("B", bound=tuple[Tensor, ...])
 Split = Literal["train", "val", "test"]
@@ -64,6 +66,8 @@ class Batches:
         batch_size: samples per step and process.
         seed: of a new order in each pass, which depends on (seed, pass since the start) alone; None keeps the samples
             in order.
+        rank: of this process.
+        processes: that share the work.
         passes: through the samples in an epoch.
     """
 
@@ -78,7 +82,12 @@ class Batches:
     ) -> None:
         self._samples, self._seed, self._rank, self._processes = samples, seed, rank, processes
         self._global_size, self._epoch, self._passes = batch_size * processes, 0, passes
-        self.skip = 0  # batches to leave out once: a run that resumes within an epoch has seen them
+        self._skip = 0
+
+    def start_at(self, epoch: int, batch: int) -> None:
+        """Begin within an epoch: leave out its first ``batch`` batches, once."""
+        self.set_epoch(epoch)
+        self._skip = batch
 
     def set_epoch(self, epoch: int) -> None:
         self._epoch = epoch
@@ -90,11 +99,11 @@ class Batches:
         return self._passes * (whole + (rest > self._rank if self._seed is None else rest > 0))
 
     def __iter__(self) -> Iterator[Tensor]:
-        start, self.skip = self.skip, 0
+        start, self._skip = self._skip, 0
         for whole in islice(self._global_batches(), start, None):
             part = whole.tensor_split(self._processes)[self._rank]
             if len(part) or self._seed is not None:
-                # Training steps are taken together: who has nothing left repeats a sample, with weight 0.
+                # Ranks must step together; an empty rank repeats one sample with weight 0.
                 yield part if len(part) else whole[:1]
 
     def weight(self, step: int) -> float:
@@ -121,15 +130,19 @@ class Batches:
 class Loader(Generic[B]):
     """Serves the batches whose indices ``sampler`` names: slices of tensors in memory.
 
-    Not torch's DataLoader, which takes longer to hand on a small batch than a small net takes to learn from it: there
-    is nothing to collate, nothing to load in other processes, and the sampler knows the share of each process.
+    Handing on a small batch takes torch's DataLoader longer than training on it takes a small net. Here there is
+    nothing to collate, nothing to load in other processes, and the sampler knows the share of each process.
+
+    Args:
+        samples: of the split.
+        sampler: the indices of each batch; Lightning tells it the epoch.
     """
 
     batch_sampler = None  # Lightning asks whoever has a sampler for it
-    BLOCK = 2**20  # bytes: so many small batches are sliced out at once
+    BYTES = 2**20  # slice out as many small batches at once as fit in here
 
     def __init__(self, samples: Samples[B], sampler: Batches) -> None:
-        self.samples, self.sampler = samples, sampler  # Lightning tells `sampler` the epoch
+        self.samples, self.sampler = samples, sampler
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -138,11 +151,46 @@ class Loader(Generic[B]):
         per_sample = sum(field[0].nbytes for field in self.samples.all)
         order = iter(self.sampler)
         for first in order:
-            at_once = max(1, self.BLOCK // (per_sample * len(first)))
+            at_once = max(1, self.BYTES // (per_sample * len(first)))
             indices = [first, *islice(order, at_once - 1)]
             block, sizes = self.samples[torch.cat(indices)], [len(part) for part in indices]
             make: Any = type(block)._make  # type: ignore[attr-defined]
             yield from map(make, zip(*(field.split(sizes) for field in block), strict=True))
+
+
+class Blocks(Generic[B]):
+    """Serves training batches in blocks: lists of consecutive batches that pass through Lightning's loop together.
+
+    Lightning's loop takes about as long as a training step of a small net; a block pays for it once. Blocks grow until
+    one takes ``SECONDS``, so that signals and timers, which act between blocks, need not wait for longer.
+
+    Args:
+        loader: of the batches.
+        single: make every block a single batch, where something is to happen between two training steps.
+    """
+
+    batch_sampler = None
+    SECONDS, LARGEST = 0.1, 64
+
+    def __init__(self, loader: Loader[B], single: bool) -> None:
+        self.loader, self.sampler, self._single = loader, loader.sampler, single
+        self._size = 1
+
+    def __len__(self) -> int:
+        if not self._single:
+            raise TypeError("the number of blocks depends on how long they take")
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[list[B]]:
+        batches = iter(self.loader)
+        while block := list(islice(batches, self._size)):
+            started = time.monotonic()
+            yield block
+            seconds = time.monotonic() - started
+            if not self._single and seconds < self.SECONDS / 2:
+                self._size = min(2 * self._size, self.LARGEST)
+            elif seconds > self.SECONDS:
+                self._size = max(1, self._size // 2)
 
 
 class DataModule(LightningDataModule, ABC, Generic[B]):
@@ -168,6 +216,8 @@ class DataModule(LightningDataModule, ABC, Generic[B]):
         self.batch_size, self.seed, self.fresh, self.device = batch_size, seed, fresh, device
         self.passes = passes
         self.samples: dict[Split, Samples[B]] = {}
+        self.single_steps = True  # one training step per pass through Lightning's loop; see `Blocks`
+        self.start = (0, 0)  # the epoch that training begins with, and the batches of it that were seen before
 
     @property
     def evaluation_batch_size(self) -> int:
@@ -189,24 +239,17 @@ class DataModule(LightningDataModule, ABC, Generic[B]):
         samples = self.samples[split]
         return samples[torch.arange(len(samples))[:size]]
 
-    def train_dataloader(self) -> Loader[B]:
-        return self._loader("train", self.seed)
+    def train_dataloader(self) -> Blocks[B]:
+        loader = self._loader("train", self.batch_size, self.seed, self.passes)
+        loader.sampler.start_at(*self.start)
+        return Blocks(loader, self.single_steps)
 
     def val_dataloader(self) -> Loader[B]:
-        return self._loader("val")
+        return self._loader("val", self.evaluation_batch_size)
 
     def test_dataloader(self) -> Loader[B]:
-        return self._loader("test")
+        return self._loader("test", self.evaluation_batch_size)
 
-    def _loader(self, split: Split, seed: int | None = None) -> Loader[B]:
-        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        train = split == "train"
-        order = Batches(
-            self.samples[split],
-            self.batch_size if train else self.evaluation_batch_size,
-            seed,
-            rank,
-            processes,
-            self.passes if train else 1,
-        )
-        return Loader(self.samples[split], order)
+    def _loader(self, split: Split, batch_size: int, seed: int | None = None, passes: int = 1) -> Loader[B]:
+        samples = self.samples[split]
+        return Loader(samples, Batches(samples, batch_size, seed, rank(), processes(), passes))

@@ -16,6 +16,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from eai.core.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, new_figure
 
 Drawing = Figure | FuncAnimation
+FIGURE_SAMPLES = 6  # drawn in figures of samples
 History = Mapping[str, Sequence[tuple[int, float]]]
 
 
@@ -93,4 +94,6 @@ def _log_image(tag: str, content: bytes, logger: TensorBoardLogger, step: int) -
         width, height = image.size
     picture = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=content)
     summary = Summary(value=[Summary.Value(tag=tag, image=picture)])
-    logger.experiment._get_file_writer().add_summary(summary, step)
+    writer = logger.experiment.file_writer
+    assert writer is not None, "log scalars first: a writer that was closed opens again with them"
+    writer.add_summary(summary, step)

@@ -17,6 +17,10 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from omegaconf import DictConfig, OmegaConf
+
+from eai.core.directory import flat_keys
+from eai.core.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -96,3 +100,24 @@ class Agreement:
             return self._own
         self._work.wait()
         return self._tensor.tolist()
+
+
+def same_everywhere(cfg: DictConfig) -> None:
+    """Make sure that every process has the same configuration.
+
+    Args:
+        cfg: of this process.
+
+    Raises:
+        ConfigError: it differs; names the keys.
+    """
+    if processes() == 1:
+        return
+    own = {key: repr(value) for key, value in flat_keys(OmegaConf.to_container(cfg, resolve=True)).items()}
+    everywhere = gather(own)
+    keys = {key for key in own if any(other.get(key) != everywhere[0].get(key) for other in everywhere)}
+    keys |= {key for other in everywhere for key in other.keys() ^ everywhere[0].keys()}
+    if keys:
+        raise ConfigError(
+            f"{', '.join(sorted(keys))}: expected the same in all processes, rank {rank()} differs from another"
+        )

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from operator import add
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import lightning as L
-import numpy as np
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from eai.core.errors import ConfigError, NonFiniteLossError
-from eai.core.learn.data import Batches, DataModule
+from eai.core.learn.data import Blocks, DataModule
 from eai.core.learn.figures import Drawing
 from eai.core.learn.ranks import gather, processes, rank
 from eai.core.learn.scores import PerSample, SampleMeans
+from eai.core.schema import Monitor, Optimization
 
+log = logging.getLogger("eai")
 B = TypeVar("B", bound=tuple[Tensor, ...])
 Output = TypeVar("Output")
 Estimate = TypeVar("Estimate")
@@ -32,11 +36,14 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
     (``estimate``), which per-sample scores compare an estimate with the truth (``scores``), how their
     means become the final scores (``summarise``), and which ``baselines`` are scored beside it.
 
+    Training is Lightning's manual optimisation: one pass through its loop takes a block of steps (see
+    :class:`eai.core.learn.data.Blocks`). ``optimization`` holds what Lightning's own options would say.
+
     Args:
         net: maps a batch, or part of it, to an output.
         loss: ``loss(output, batch) -> {term: (B,)}``; the training loss is the batch mean of their sum.
         optimizer: called with the trainable parameters.
-        scheduler: called with the optimizer, stepped once per epoch.
+        scheduler: called with the optimizer; stepped as ``optimization`` says, `ReduceLROnPlateau` after validations.
     """
 
     def __init__(
@@ -44,24 +51,19 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         net: nn.Module,
         loss: nn.Module,
         optimizer: Callable[..., torch.optim.Optimizer],
-        scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None = None,
+        scheduler: Callable[..., LRScheduler | ReduceLROnPlateau] | None = None,
     ) -> None:
         super().__init__()
+        self.automatic_optimization = False
         self.net, self.loss = net, loss
         self._optimizer, self._scheduler = optimizer, scheduler
+        self.optimization, self.monitor = Optimization(), Monitor("val/loss")
+        self.epochs_done, self.batches_done = 0, 0  # whole epochs, and batches of the epoch that has begun
         self._train_terms, self._val_means = SampleMeans(), SampleMeans()
         self._test_means: dict[str, SampleMeans] = {}
         self._methods: dict[str, Callable[[B], Estimate]] = {}
         self.latest: dict[str, float] = {}  # the newest train/… and val/…
-        self.monitored = "val/loss"  # the score that callbacks ask Lightning for
         self.final_scores: dict[str, dict[str, float]] = {}
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning notes the hook it is in some forty times per step; torch searches parameters and buffers each time.
-        if name == "_current_fx_name":
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
 
     # What a task provides.
 
@@ -119,30 +121,56 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self._scheduler(optimizer)}
 
-    def training_step(self, batch: B, batch_idx: int) -> Tensor:
-        terms = self.loss(self(batch), batch)
-        loss = reduce(add, (term.mean() for term in terms.values()))
-        weight = self._weight_of_part(batch_idx)
-        if weight:
-            self._train_terms.update(terms)
-        # Reading a number back from a GPU would wait for it: there the check comes at the epoch's end.
-        if loss.device.type == "cpu" and not math.isfinite(value := loss.item()):
-            self._refuse("train/loss", value)
-        return loss if weight == 1 else weight * loss
+    @property
+    def accumulating(self) -> bool:
+        """Whether gradients wait for further batches; no state to resume from."""
+        return self.batches_done % self.optimization.accumulate != 0
 
-    def _weight_of_part(self, step: int) -> float:
-        """So that the mean of the processes' gradients is the gradient of the global batch's mean loss."""
-        if processes() == 1:
-            return 1.0
-        batches = getattr(self.trainer.train_dataloader, "sampler", None)
-        return batches.weight(step) if isinstance(batches, Batches) else 1.0
-
-    def on_train_batch_end(self, outputs: Any, batch: B, batch_idx: int) -> None:
-        # Not in `on_train_epoch_end`, which comes after validation and after the callbacks that report.
-        if self.trainer.is_last_batch:
+    def training_step(self, block: Sequence[B], block_idx: int) -> None:
+        optimizer = cast(LightningOptimizer, self.optimizers())
+        for place, batch in enumerate(block, start=1):
+            last = place == len(block) and self.trainer.is_last_batch
+            if not self.accumulating:
+                optimizer.zero_grad()
+            self.manual_backward(self.forward_loss(batch))
+            self.batches_done += 1
+            if last or not self.accumulating:
+                optimizer.step()
+                self._step_schedule("step")
+        if last:
+            # Neither the callbacks nor the validation that follow may see an epoch that has not ended.
+            self.epochs_done, self.batches_done = self.epochs_done + 1, 0
+            self._step_schedule("epoch")
             terms = self._train_terms.compute_over_ranks()
             self._train_terms = SampleMeans()
             self._report({"train/loss": sum(terms.values())} | {f"train/{k}": v for k, v in terms.items()})
+
+    def forward_loss(self, batch: B) -> Tensor:
+        """The loss, weighted so that the sum over accumulated batches, averaged over processes, is the batch mean."""
+        terms = self.loss(self(batch), batch)
+        loss = reduce(add, (term.mean() for term in terms.values()))
+        # Reading a number back from a GPU would wait for it: there the check comes at the epoch's end.
+        if loss.device.type == "cpu" and not math.isfinite(value := loss.item()):
+            self._refuse("train/loss", value)
+        weight = 1.0
+        if processes() > 1:
+            blocks = self.trainer.train_dataloader
+            weight = blocks.sampler.weight(self.batches_done) if isinstance(blocks, Blocks) else 1.0
+        if weight:
+            self._train_terms.update(terms)
+        weight /= self.optimization.accumulate
+        return loss if weight == 1 else weight * loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        # A hook, because gradients of float16 are unscaled just before it.
+        if self.optimization.clip_norm is not None:
+            self.clip_gradients(optimizer, self.optimization.clip_norm, "norm")
+
+    def _step_schedule(self, interval: str) -> None:
+        if self._scheduler is not None and self.optimization.schedule_every == interval:
+            scheduler = self.lr_schedulers()
+            if isinstance(scheduler, LRScheduler) and not isinstance(scheduler, ReduceLROnPlateau):
+                scheduler.step()
 
     def validation_step(self, batch: B, batch_idx: int) -> None:
         output = self(batch)
@@ -154,13 +182,17 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
     def on_validation_epoch_end(self) -> None:
         means = self._val_means.compute_over_ranks()
         self._val_means = SampleMeans()
+        if self.trainer.sanity_checking:
+            return
         terms = {name: means.pop(f"loss/{name}") for name in [k[5:] for k in means if k.startswith("loss/")]}
         losses = {"val/loss": sum(terms.values())} | {f"val/{name}": value for name, value in terms.items()}
         scores = {f"val/{name}": value for name, value in self.summarise(means).items()}
         self._report(losses, scores)
-        if self.monitored in self.latest:
-            # For the callback that keeps the best checkpoint: one value, because Lightning takes its time for each.
-            self.log(self.monitored, self.latest[self.monitored], logger=False, batch_size=1)
+        monitored = self.latest[self.monitor.score]
+        # For the callback that keeps the best checkpoint: one value, because Lightning takes its time for each.
+        self.log(self.monitor.score, monitored, logger=False, batch_size=1)
+        if self._scheduler is not None and isinstance(plateau := self.lr_schedulers(), ReduceLROnPlateau):
+            plateau.step(monitored)
 
     def on_test_start(self) -> None:
         data = getattr(self.trainer, "datamodule")  # noqa: B009 - absent from Trainer's annotations
@@ -178,14 +210,40 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["progress"] = {
+            "epochs": self.epochs_done,
+            "batches": self.batches_done,
+            "planned_epochs": self.trainer.max_epochs,
+        }
         checkpoint["ranks"] = gather({"train_terms": self._train_terms.state(), "random": _random_state()})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        ranks = checkpoint["ranks"]
+        ranks, progress = checkpoint["ranks"], checkpoint["progress"]
         if len(ranks) != processes():
             raise ConfigError(f"accelerator: expected {len(ranks)} processes, as before, got {processes()}")
+        self.epochs_done, self.batches_done = progress["epochs"], progress["batches"]
         self._train_terms.restore(ranks[rank()]["train_terms"])
         self._resumed_random_state = ranks[rank()]["random"]
+        if progress["planned_epochs"] != self.trainer.max_epochs:
+            self._stretch_schedule(checkpoint)
+
+    def _stretch_schedule(self, checkpoint: dict[str, Any]) -> None:
+        """Put a schedule of the new number of epochs where it would be by now, instead of the one that was saved."""
+        configured = self.configure_optimizers()
+        if not isinstance(configured, dict) or isinstance(configured["lr_scheduler"], ReduceLROnPlateau):
+            return
+        optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]
+        optimizer.step()  # without gradients: torch warns of a schedule that moves before its optimizer
+        for _ in range(checkpoint["lr_schedulers"][0]["last_epoch"]):
+            scheduler.step()
+        checkpoint["lr_schedulers"][0] = scheduler.state_dict()
+        for saved, fresh in zip(checkpoint["optimizer_states"][0]["param_groups"], optimizer.param_groups, strict=True):
+            saved.update({name: value for name, value in fresh.items() if name != "params"})
+        log.info(
+            "the schedule of the learning rate now spans %d epochs; it continues at %.3g",
+            self.trainer.max_epochs,
+            optimizer.param_groups[0]["lr"],
+        )
 
     def on_train_start(self) -> None:
         state = self.__dict__.pop("_resumed_random_state", None)
@@ -193,12 +251,12 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
             _set_random_state(state)
 
     def _report(self, losses: Mapping[str, float], scores: Mapping[str, float] | None = None) -> None:
-        """Log one value per epoch, already a mean over its samples, at once: what a checkpoint comes after is written.
+        """Hand the logger an epoch's values, means over its samples, before any checkpoint is written.
 
-        Through the logger itself, since Lightning's `self.log` costs as much as a step of a small net.
+        Lightning's `self.log` costs as much as a step of a small net.
         """
         for name, value in losses.items():
-            if not np.isfinite(value):
+            if not math.isfinite(value):
                 self._refuse(name, value)
         self.latest |= {**losses, **(scores or {})}
         if self.logger is not None:
@@ -208,7 +266,7 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
     def _refuse(self, name: str, value: float) -> None:
         raise NonFiniteLossError(
             f"{name} became {value} in epoch {self.current_epoch}, step {self.global_step}; "
-            "the checkpoints written before stay. A smaller learning rate or trainer.gradient_clip_val may help"
+            "the checkpoints written before stay. A smaller learning rate or optimization.clip_norm may help"
         )
 
 

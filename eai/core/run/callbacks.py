@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections import defaultdict
 from contextlib import nullcontext
@@ -12,17 +13,18 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.profilers import Profiler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from eai.core.learn.data import DataModule
-from eai.core.learn.figures import log_drawings
+from eai.core.learn.figures import FIGURE_SAMPLES, log_drawings
 from eai.core.learn.task import Task
+from eai.core.schema import Monitor
 
-log = logging.getLogger("eai")
-FIGURE_SAMPLES = 6
+epochs_log = logging.getLogger("eai.epochs")
 
 
 class NoProfiler(Profiler):
-    """Measures nothing at no cost: Lightning's own makes fifty context managers per step to measure nothing."""
+    """Measures nothing at no cost; Lightning's default opens fifty context managers per step to measure nothing."""
 
     _NOTHING = nullcontext()
 
@@ -34,6 +36,14 @@ class NoProfiler(Profiler):
 
     def stop(self, action_name: str) -> None:
         pass
+
+
+class LastEpochValidates(L.Callback):
+    """Validate after the last epoch, whatever the interval between validations is."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
 
 
 class History(L.Callback):
@@ -56,7 +66,7 @@ class History(L.Callback):
                 points.append((trainer.current_epoch, value))
 
     def state_dict(self) -> dict[str, Any]:
-        # As one tensor: to pickle thousands of small things takes longer than to write the weights.
+        # Pickling thousands of small objects takes longer than writing the weights: keep them as one tensor.
         rows = [(number, *point) for number, points in enumerate(self.points.values()) for point in points]
         return {"names": list(self.points), "rows": torch.tensor(rows, dtype=torch.float64).reshape(-1, 3)}
 
@@ -68,23 +78,77 @@ class History(L.Callback):
 
 
 class EpochLines(L.Callback):
-    """One line per epoch, for logs and terminals without a cursor."""
+    """One line per epoch, with scores only where that epoch brought new ones."""
 
     def __init__(self, every_n_epochs: int, monitor: str) -> None:
         self._every, self._monitor, self._started = every_n_epochs, monitor, 0.0
+        self._validated = -1
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._started = time.monotonic()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._validated = trainer.current_epoch
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs or -1
         if epoch % self._every and epoch not in (1, last):
             return
         assert isinstance(pl_module, Task)
-        metrics = pl_module.latest
-        wanted = dict.fromkeys(("train/loss", "val/loss", self._monitor))
-        scores = "  ".join(f"{name} {metrics[name]:.4g}" for name in wanted if name in metrics)
-        log.info("epoch %*d/%d  %s  %.1f s", len(str(last)), epoch, last, scores, time.monotonic() - self._started)
+        names = ["train/loss", *(("val/loss", self._monitor) if self._validated == trainer.current_epoch else ())]
+        latest = pl_module.latest
+        scores = "  ".join(f"{name} {latest[name]:.4g}" for name in dict.fromkeys(names) if name in latest)
+        seconds = time.monotonic() - self._started
+        epochs_log.info("epoch %*d/%d  %s  %.1f s", len(str(last)), epoch, last, scores, seconds)
+
+
+class ProgressBar(L.Callback):
+    """On a terminal: one bar of epochs, with steps per second, loss, monitored score and its best so far."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+        self._best: float | None = None
+        self._row: TaskID | None = None
+        columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(None), TimeRemainingColumn())
+        self._bar = Progress(*columns, TextColumn("{task.fields[said]}"), refresh_per_second=4)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stdout, sys.stderr):
+                # The bar says it; train.log has the lines.
+                handler.addFilter(lambda record: record.name != epochs_log.name)
+        self._started, self._first = time.monotonic(), trainer.global_step
+        self._row = self._bar.add_task("", total=trainer.max_epochs, completed=trainer.current_epoch, said="")
+        self._bar.start()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        assert isinstance(pl_module, Task)
+        assert self._row is not None
+        latest, score = pl_module.latest, self._monitor.score
+        rate = (trainer.global_step - self._first) / max(time.monotonic() - self._started, 1e-9)
+        said = [
+            f"{rate:.3g} steps/s",
+            *(f"{name} {latest[name]:.4g}" for name in ("train/loss", score) if name in latest),
+        ]
+        if self._best is not None:
+            said.append(f"best {self._best:.4g}")
+        self._bar.update(self._row, said="  ".join(said))
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, Task)
+        if (value := pl_module.latest.get(self._monitor.score)) is not None:
+            best = max if self._monitor.mode == "max" else min
+            self._best = value if self._best is None else best(self._best, value)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._row is not None:
+            self._bar.update(self._row, completed=trainer.current_epoch + 1)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._bar.stop()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._bar.stop()
 
 
 class FigureWriter(L.Callback):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
+import shlex
 import time
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,9 +15,9 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from eai.core.directory import RunDirectory
+from eai.core.directory import RunDirectory, write_whole
 from eai.core.errors import ConfigError, Interrupted
-from eai.core.learn.data import Batches
+from eai.core.learn.data import DataModule
 from eai.core.learn.ranks import Agreement, processes
 from eai.core.learn.task import Task
 from eai.core.run.signals import StopSignals
@@ -28,31 +28,54 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes under a temporary name in the same folder, then renames: a file under its own name is whole."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         # Through memory: torch's own writer turns a full disk into an error that does not say so.
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with temporary.open("wb") as file:
-                file.write(buffer.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, buffer.getbuffer())
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """``best.ckpt``: the weights of the best validation; keeps its memory when the run directory was moved."""
+    """``best.ckpt``: the weights of the best validation; keeps its memory when the run directory was moved.
+
+    Args:
+        run: whose ``best.ckpt`` is written.
+        score: the monitored one.
+        mode: whether its ``min`` or its ``max`` is best.
+    """
 
     def __init__(self, run: RunDirectory, score: str, mode: str) -> None:
         super().__init__(
             run.checkpoints, "best", score, mode=mode, save_on_train_epoch_end=False, enable_version_counter=False
         )
+        self._file, self._validated_step = run.best, -1
+
+    @property
+    def value(self) -> float:
+        """The best monitored score so far; NaN before the first validation."""
+        return float("nan") if self.best_model_score is None else float(self.best_model_score)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        self._validated_step = trainer.global_step
+
+    def include_the_end(self, trainer: L.Trainer, task: Task, data: DataModule[Any]) -> None:
+        """Validate weights that no validation has seen, as those of a training that ``max_steps`` ended mid-epoch."""
+        if self._validated_step == trainer.global_step:
+            return
+        trainer.validate(task, data, verbose=False)
+        score = torch.tensor(task.latest[task.monitor.score])
+        if self.best_model_score is None or self.check_monitor_top_k(trainer, score):
+            self.best_model_score = score
+            trainer.save_checkpoint(self._file)
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"validated_step": self._validated_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        state_dict = dict(state_dict)
+        self._validated_step = state_dict.pop("validated_step")
         before, now = str(state_dict["dirpath"]), str(self.dirpath)
 
         def moved(value: Any) -> Any:
@@ -70,6 +93,11 @@ class LastCheckpoint(L.Callback):
     its epoch, and at the end of an epoch, after validation. The one before stays as ``previous.ckpt``. All processes
     of a run agree on saving and stopping at the same step. ``seconds`` are those of training so far, before
     interruptions too.
+
+    Args:
+        run: whose ``last.ckpt`` is written.
+        stop: the signals that end training at the next safe point.
+        reporting: the intervals.
     """
 
     def __init__(self, run: RunDirectory, stop: StopSignals, reporting: Reporting) -> None:
@@ -91,15 +119,15 @@ class LastCheckpoint(L.Callback):
         self._stop.take()
         self._started = self._saved_time = time.monotonic()
         self._saved_step = trainer.global_step
-        _skip_seen_batches(trainer)
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         if processes() > 1:
             self._asked = self._ask()
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         stop, minutes_over = (self._asked or self._ask()).result()
-        if trainer.is_last_batch or trainer.fit_loop.epoch_loop._should_accumulate():
+        assert isinstance(pl_module, Task)
+        if trainer.is_last_batch or pl_module.accumulating:
             return
         every = self._reporting.checkpoint_every_n_steps
         self._act(trainer, bool(minutes_over or (every and trainer.global_step % every == 0)), stop)
@@ -113,7 +141,7 @@ class LastCheckpoint(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.seconds = self._seconds_so_far()
-        # What comes after training is not saved: whoever is stopped there trains nothing again.
+        # No checkpoint is needed after training; only scoring is repeated.
         (stop,) = Agreement(self._stop.received).result()
         self._act(trainer, trainer.global_step != self._saved_step, stop)
 
@@ -133,29 +161,26 @@ class LastCheckpoint(L.Callback):
     def _save(self, trainer: L.Trainer) -> None:
         if trainer.is_global_zero:
             self._run.keep_previous_checkpoint()
-            # What was logged so far must not be lost if the process is killed after this checkpoint.
+            # Write what was logged so far: a kill after this checkpoint must not lose it.
             if isinstance(trainer.logger, TensorBoardLogger):
                 trainer.logger.experiment.flush()
         trainer.save_checkpoint(self._run.last)
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
 
 
-def _skip_seen_batches(trainer: L.Trainer) -> None:
-    # Lightning counts the batches of an interrupted epoch, but would serve its first ones again.
-    loop, loader = trainer.fit_loop, trainer.train_dataloader
-    done = loop.epoch_loop.batch_progress.current.ready
-    if loader is not None and isinstance(loader.sampler, Batches) and loop.restarting and done < len(loader):
-        loader.sampler.skip = done
-
-
-def check_checkpoint(path: Path) -> dict[str, Any]:
+def check_checkpoint(path: Path, resumable: bool = False) -> dict[str, Any]:
     """Read a checkpoint without executing anything in it.
 
+    Args:
+        path: the file.
+        resumable: demand all that training goes on from, not the weights alone.
+
     Raises:
-        ConfigError: it is absent, truncated, or not a checkpoint of eai; names the one before it where that is whole.
+        ConfigError: it is absent, truncated, not a checkpoint of eai or, for resuming, of an earlier version; names
+            the one before it where that is whole.
     """
     try:
-        return _read(path)
+        checkpoint = _read(path)
     except ConfigError as error:
         before = path.with_name("previous.ckpt")
         if path.name != "last.ckpt" or not before.is_file():
@@ -164,7 +189,15 @@ def check_checkpoint(path: Path) -> dict[str, Any]:
             _read(before)
         except ConfigError:
             raise error from None
-        raise ConfigError(f"{error}; the one before it is whole: eai-train resume={before}") from error
+        raise ConfigError(
+            f"{error}; the one before it is whole: eai-train resume={shlex.quote(str(before))}"
+        ) from error
+    if resumable and not {"progress", "ranks", "loops"} <= checkpoint.keys():
+        raise ConfigError(
+            f"{path} was written by an earlier version of eai, or holds weights only, and cannot be resumed; "
+            f"init_from={shlex.quote(str(path))} starts a new run from its weights"
+        )
+    return checkpoint
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -181,7 +214,15 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def load_weights(task: Task, path: Path) -> None:
-    """Load the weights alone; a ``ConfigError`` names the first tensor that does not fit."""
+    """Load the weights alone.
+
+    Args:
+        task: that receives them.
+        path: of the checkpoint.
+
+    Raises:
+        ConfigError: names the first tensor that does not fit.
+    """
     weights = check_checkpoint(path)["state_dict"]
     own = task.state_dict()
     for name in sorted(own.keys() | weights.keys()):
@@ -189,8 +230,3 @@ def load_weights(task: Task, path: Path) -> None:
         if ours != theirs:
             raise ConfigError(f"{path} does not fit the model: {name} is {theirs} there, {ours} here")
     task.load_state_dict(weights)
-
-
-def weights_file(path: str) -> Path:
-    """The checkpoint meant by ``init_from``: a file, or the best one of a run directory."""
-    return RunDirectory(path).best if Path(path).is_dir() else Path(path)

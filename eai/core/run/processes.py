@@ -6,6 +6,7 @@ import ctypes
 import logging
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,19 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from omegaconf import DictConfig, OmegaConf
 
-from eai.core.config import check_experiment
-from eai.core.directory import RunDirectory, disk_full_named, flat_keys
-from eai.core.errors import ConfigError, Interrupted, RankError
-from eai.core.learn.ranks import cluster_environment, gather, joined, processes, rank
-from eai.core.run.fit import fit_and_score
+from eai.core.directory import RunDirectory
+from eai.core.errors import Interrupted, RankError
+from eai.core.learn.ranks import processes
 from eai.core.run.gpus import visible_gpus
 from eai.core.run.signals import StopSignals
 from eai.core.schema import Accelerator
 
 log = logging.getLogger("eai")
 _POLL_SECONDS = 0.1
+_BROKEN_CONNECTION = re.compile(r"/gloo/\w+/|Gloo \w+ failed|NCCL error|Connection (reset|closed) by (remote )?peer")
 
 
 def run_workers(
@@ -126,16 +125,6 @@ def first_failure(run: RunDirectory, count: int) -> str:
     return f"its processes were stopped from outside; see {run.path / 'workers.log'}"
 
 
-def work(config: Path, checkpoint: Path | None) -> None:
-    """What each process that torchrun starts does: the run of ``config``, its outcome left as a report."""
-    run = RunDirectory(config.parent)
-    cfg = run.load_config()
-    with StopSignals() as stop, reported(run, int(os.environ["RANK"])) as facts, joined(cluster_environment()):
-        same_everywhere(cfg)
-        with disk_full_named(run):
-            facts |= fit_and_score(cfg, check_experiment(cfg), run, stop, checkpoint)
-
-
 @contextmanager
 def reported(run: RunDirectory, own_rank: int) -> Iterator[dict[str, Any]]:
     """Report how one of several processes fares; yields a dictionary for the facts to report at its end."""
@@ -154,8 +143,13 @@ def reported(run: RunDirectory, own_rank: int) -> Iterator[dict[str, Any]]:
 
 
 def _lost_peer(error: BaseException) -> bool:
-    """Whether a process failed only because another one was gone."""
-    return isinstance(error, dist.DistError) or any(name in str(error).lower() for name in ("gloo", "nccl"))
+    """Whether a process failed only because another one was gone.
+
+    gloo raises plain RuntimeErrors that name its source file, or the connection that broke.
+    """
+    if isinstance(error, dist.DistError):
+        return True
+    return isinstance(error, RuntimeError) and _BROKEN_CONNECTION.search(str(error)) is not None
 
 
 def root_cause(error: Exception, run: RunDirectory) -> Exception:
@@ -163,22 +157,6 @@ def root_cause(error: Exception, run: RunDirectory) -> Exception:
     if processes() == 1 or not _lost_peer(error):
         return error
     return RankError(first_failure(run, processes()))
-
-
-def same_everywhere(cfg: DictConfig) -> None:
-    """Make sure that every process has the same configuration.
-
-    Raises:
-        ConfigError: it differs; names the keys.
-    """
-    own = {key: repr(value) for key, value in flat_keys(OmegaConf.to_container(cfg, resolve=True)).items()}
-    everywhere = gather(own)
-    keys = {key for key in own if any(other.get(key) != everywhere[0].get(key) for other in everywhere)}
-    keys |= {key for other in everywhere for key in other.keys() ^ everywhere[0].keys()}
-    if keys:
-        raise ConfigError(
-            f"{', '.join(sorted(keys))}: expected the same in all processes, rank {rank()} differs from another"
-        )
 
 
 def die_with_parent() -> None:

@@ -21,10 +21,8 @@ class RandomNumbers(DataModule[Numbers]):
 
 def labels_of_epoch(data: RandomNumbers, epoch: int, skip: int = 0) -> list[int]:
     data.setup()
-    loader = data.train_dataloader()
-    loader.sampler.set_epoch(epoch)
-    loader.sampler.skip = skip
-    return torch.cat([batch.label for batch in loader]).tolist()
+    data.start = (epoch, skip)
+    return torch.cat([batch.label for block in data.train_dataloader() for batch in block]).tolist()
 
 
 def test_splits_differ_and_repeat_under_the_same_seed() -> None:
@@ -61,9 +59,8 @@ def test_fresh_samples_change_with_the_epoch_and_repeat_with_it() -> None:
     def samples(epoch: int, fresh: bool) -> Tensor:
         data = RandomNumbers(17, 0, fresh)
         data.setup()
-        loader = data.train_dataloader()
-        loader.sampler.set_epoch(epoch)
-        (batch,) = loader
+        data.start = (epoch, 0)
+        ((batch,),) = data.train_dataloader()
         return batch.x[batch.label.argsort()]
 
     assert torch.equal(samples(0, True), samples(0, False))
@@ -96,9 +93,9 @@ def test_epoch_of_several_passes_serves_what_as_many_epochs_would() -> None:
 def test_batches_sliced_out_at_once_are_those_sliced_out_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     data = RandomNumbers(4, 0, fresh=False)
     data.setup()
-    at_once = list(data.train_dataloader())
-    monkeypatch.setattr(Loader, "BLOCK", 1)
-    one_by_one = list(data.train_dataloader())
+    at_once = list(data.train_dataloader().loader)
+    monkeypatch.setattr(Loader, "BYTES", 1)
+    one_by_one = list(data.train_dataloader().loader)
     assert [len(batch.label) for batch in at_once] == [4, 4, 4, 4, 1]
     for one, other in zip(one_by_one, at_once, strict=True):
         assert type(one) is type(other) is Numbers

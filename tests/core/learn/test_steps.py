@@ -1,75 +1,113 @@
-"""The short way through a training step: the same numbers as Lightning's, and no more than it can do."""
+"""Training steps: in blocks or one by one they are those of a plain loop, to the last bit."""
 
 from __future__ import annotations
 
-from typing import Any
+from functools import reduce
+from operator import add
+from pathlib import Path
 
 import pytest
 import torch
 
-import eai.core.run.steps
-from eai.core.run.steps import EpochLoop
+from eai.core.config import check_experiment, resolve
+from eai.core.directory import RunDirectory
+from eai.core.learn.data import Batches, Blocks, Loader
+from eai.core.run.build import build_data_and_task, seed_everything
+from tests.core.learn.test_data import RandomNumbers
 from tests.core.test_config_files import TASKS, few_samples
-from tests.runs import TINY, Train, assert_equal, assert_same_result
+from tests.runs import TINY, Train, assert_equal, assert_same_result, composed
 
 QUICK = (*TINY, "figures.at_end=false")
 
 
-@pytest.fixture
-def short_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of the batches that took the short way."""
-    taken: list[int] = []
-    step = EpochLoop._step
+def plain_loop(overrides: list[str]) -> dict[str, torch.Tensor]:
+    """The weights that the configuration means: forward, backward, clip, step, schedule, and nothing else."""
+    cfg = resolve(composed("train", overrides))
+    experiment = check_experiment(cfg)
+    data, task = build_data_and_task(cfg, experiment)
+    data.setup()
+    seed_everything(experiment.seed)
+    configured = task.configure_optimizers()
+    optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]
+    options, since = experiment.optimization, 0
+    for epoch in range(experiment.epochs):
+        data.start = (epoch, 0)
+        batches = [batch for block in data.train_dataloader() for batch in block]
+        for number, batch in enumerate(batches, start=1):
+            loss = reduce(add, (term.mean() for term in task.loss(task(batch), batch).values()))
+            (loss / options.accumulate if options.accumulate > 1 else loss).backward()
+            since += 1
+            if since == options.accumulate or number == len(batches):
+                if options.clip_norm:
+                    torch.nn.utils.clip_grad_norm_(task.parameters(), options.clip_norm)
+                optimizer.step()
+                optimizer.zero_grad()
+                since = 0
+                if options.schedule_every == "step":
+                    scheduler.step()
+        if options.schedule_every == "epoch":
+            scheduler.step()
+    return {name: value.clone() for name, value in task.state_dict().items()}
 
-    def noted(self: EpochLoop, optimizer: Any, task: Any, batch: Any, number: int) -> torch.Tensor:
-        taken.append(number)
-        return step(self, optimizer, task, batch, number)
 
-    monkeypatch.setattr(EpochLoop, "_step", noted)
-    return taken
+def weights_of(run: RunDirectory) -> dict[str, torch.Tensor]:
+    return torch.load(run.last, weights_only=True)["state_dict"]
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_short_way_and_lightnings_give_the_same_run_bit_for_bit(
-    task: str, train: Train, short_steps: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    small = ["epochs=2", "validate_every_n_epochs=1", "data.batch_size=7", "figures.at_end=false"]
+def test_steps_in_blocks_and_one_by_one_are_those_of_a_plain_loop(task: str, train: Train) -> None:
+    small = ["epochs=2", "validate_every_n_epochs=1", "data.batch_size=3", "figures.at_end=false"]
     overrides = [f"task={task}", *few_samples([f"task={task}"]), *small]
-    short = train(*overrides, run="short")
-    steps = len(short_steps)
-    assert steps == torch.load(short.last, weights_only=True)["global_step"] > 0
-    monkeypatch.setattr(eai.core.run.steps, "is_plain", lambda trainer: False)
-    lightnings = train(*overrides, run="lightnings")
-    assert len(short_steps) == steps
-    assert_same_result(short, lightnings)
-    progress = [torch.load(run.last, weights_only=True)["loops"] for run in (short, lightnings)]
-    assert_equal(*progress)
+    blocks, single = train(*overrides, run="blocks"), train(*overrides, "+trainer.max_steps=1000", run="single")
+    assert_same_result(blocks, single)
+    assert_equal(weights_of(blocks), plain_loop(overrides))
 
 
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["trainer.gradient_clip_val=0.5"],
-        ["+trainer.accumulate_grad_batches=2"],
-        ["accelerator.precision=bf16-mixed"],
-        ["+trainer.profiler=simple"],
-        ["+trainer.val_check_interval=2"],
-        ["model.optimizer._target_=torch.optim.LBFGS", "~model.optimizer.fused"],
+        ["optimization.accumulate=3"],
+        ["optimization.accumulate=3", "optimization.clip_norm=0.5"],
+        ["optimization.schedule_every=step", "model.scheduler.T_max=12"],
     ],
     ids=" ".join,
 )
-def test_step_that_asks_for_more_is_left_to_lightning(
-    overrides: list[str], train: Train, short_steps: list[int]
-) -> None:
-    train(*QUICK, "epochs=1", *overrides)
-    assert not short_steps
+def test_accumulation_clipping_and_schedules_mean_what_they_say(overrides: list[str], train: Train) -> None:
+    wanted = [*QUICK, *overrides]
+    torch.testing.assert_close(weights_of(train(*wanted)), plain_loop(wanted), rtol=0, atol=0)
 
 
-def test_hook_within_the_step_is_called(train: Train, short_steps: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    called: list[str] = []
-    monkeypatch.setattr(
-        eai.core.run.callbacks.History, "on_after_backward", lambda *_: called.append("after backward"), raising=False
-    )
-    train(*QUICK, "epochs=1")
-    assert len(called) == 4
-    assert not short_steps
+def test_schedule_on_a_plateau_follows_the_monitored_score(train: Train) -> None:
+    plateau = ["model.scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau", "~model.scheduler.T_max"]
+    # No score is better by a factor of 1e9 than the one before: the rate falls at every validation.
+    run = train(*QUICK, *plateau, "+model.scheduler.patience=0", "+model.scheduler.threshold=1e9", "epochs=4")
+    optimizer = torch.load(run.last, weights_only=True)["optimizer_states"][0]
+    assert optimizer["param_groups"][0]["lr"] == pytest.approx(2e-3 * 0.1**4)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["accelerator.precision=bf16-mixed"], ["+trainer.profiler=simple"], ["+trainer.val_check_interval=2"]],
+    ids=" ".join,
+)
+def test_further_options_of_the_trainer_keep_their_meaning(overrides: list[str], train: Train, tmp_path: Path) -> None:
+    run = train(*QUICK, "epochs=1", *overrides)
+    assert torch.load(run.last, weights_only=True)["global_step"] == 4
+    assert (run.path / "fit-profile.txt").is_file() == ("profiler" in overrides[0])
+
+
+def test_blocks_grow_while_they_are_quick_and_shrink_when_they_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("eai.core.learn.data.time.monotonic", lambda: now[0])
+
+    def sizes(seconds_each: float) -> list[int]:
+        found, samples = [], RandomNumbers(1, 0, fresh=False)
+        samples.setup()
+        for block in Blocks(Loader(samples.samples["train"], Batches(samples.samples["train"], 1, passes=12)), False):
+            found.append(len(block))
+            now[0] += seconds_each * len(block)
+        return found
+
+    assert sizes(0.001)[:8] == [1, 2, 4, 8, 16, 32, 64, 64]
+    assert set(sizes(0.03)) == {1, 2, 4} - {4}
+    assert set(sizes(1.0)) == {1}

@@ -15,9 +15,8 @@ import torch.distributed as dist
 from omegaconf import OmegaConf
 
 from eai.core.errors import ConfigError, Interrupted
-from eai.core.learn.ranks import Agreement, from_rank_zero, gather
+from eai.core.learn.ranks import Agreement, from_rank_zero, gather, same_everywhere
 from eai.core.run.checkpoints import LastCheckpoint
-from eai.core.run.processes import same_everywhere
 from tests.runs import train_in
 
 

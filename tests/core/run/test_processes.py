@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-import eai.core.run.fit
+import eai.core.run.build
 from eai.core.directory import RunDirectory, read_json
 from eai.core.errors import ConfigError, RankError
 from eai.core.learn.data import Batches, Samples
-from eai.core.run.evaluation import evaluate
+from eai.core.run.finished import evaluate
 from eai.core.run.gpus import process_count, reserved_gpus
 from eai.core.run.processes import first_failure
 from eai.core.schema import Accelerator
@@ -165,7 +165,7 @@ def test_number_of_processes_follows_from_the_accelerator(train: Train) -> None:
 
 
 def test_more_processes_than_samples_are_refused(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(eai.core.run.fit, "processes", lambda: 8)
+    monkeypatch.setattr(eai.core.run.build, "processes", lambda: 8)
     with pytest.raises(ConfigError, match=r"accelerator\.devices: expected at most one process per val sample \(7\)"):
         train(*TINY)
 

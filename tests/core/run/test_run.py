@@ -16,7 +16,7 @@ import eai
 from eai.core.compare.comparison import row_of_run
 from eai.core.directory import RunDirectory, read_json, write_json
 from eai.core.errors import ConfigError, NonFiniteLossError
-from eai.core.run.evaluation import evaluate
+from eai.core.run.finished import evaluate
 from tests.runs import TINY, Train, composed
 
 
@@ -84,7 +84,7 @@ def test_resumed_run_refuses_to_change_what_it_was_trained_on(train: Train, fini
     run = finished
     with pytest.raises(ConfigError, match=r"^seed: cannot change in a resumed run"):
         train(f"resume={run.path}", "seed=3", run="finished")
-    longer = train(f"resume={run.path}", "trainer.max_epochs=5", run="finished")
+    longer = train(f"resume={run.path}", "epochs=5", run="finished")
     assert read_json(longer.status)["epochs"] == 5
 
 
@@ -162,12 +162,12 @@ def test_directory_that_is_not_a_run_is_refused(tmp_path: Path) -> None:
 
 def test_non_finite_loss_stops_the_run_and_keeps_the_checkpoint_before(train: Train, finished: RunDirectory) -> None:
     checkpoint = torch.load(finished.last, weights_only=True)
-    checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] = 1e30
-    checkpoint["lr_schedulers"][0]["base_lrs"] = [1e30]
+    for weight in checkpoint["state_dict"].values():
+        weight *= 1e30
     torch.save(checkpoint, finished.last)
     kept = finished.last.read_bytes()
     with pytest.raises(NonFiniteLossError, match=r"(train/loss|val/\S+) became (nan|inf) in epoch \d+, step \d+"):
-        train(f"resume={finished.path}", "trainer.max_epochs=9", run="finished")
+        train(f"resume={finished.path}", "epochs=9", run="finished")
     status = read_json(finished.status)
     assert status["state"] == "FAILED"
     assert "NonFiniteLossError" in status["reason"]

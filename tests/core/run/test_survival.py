@@ -21,15 +21,18 @@ from omegaconf import OmegaConf
 import eai
 from eai.core.directory import RunDirectory, read_json, write_json
 from eai.core.errors import ConfigError, DiskFullError, Interrupted, NonFiniteLossError, RunInUseError
+from eai.core.learn.data import Blocks
 from eai.core.learn.task import Task
 from eai.core.run.checkpoints import AtomicCheckpointIO, LastCheckpoint, check_checkpoint
 from tests.core.run.children import start, train_and_die, train_until_stopped, trainer_of
 from tests.runs import TINY, Train, assert_equal, assert_same_result, train_in
 
 # Three epochs of four steps, the last one of which is smaller; last.ckpt after every second epoch only.
-SPARSE = (*TINY, "figures.at_end=false", "reporting.checkpoint_every_n_epochs=2")
+BLOCKS = (*TINY, "figures.at_end=false", "reporting.checkpoint_every_n_epochs=2")
+# An interval in steps that is never reached: every block is a single step, at which a test can stop the run.
+SPARSE = (*BLOCKS, "reporting.checkpoint_every_n_steps=1000")
 STEPS = 12
-OFTEN = (*SPARSE, "reporting.checkpoint_every_n_steps=2")
+OFTEN = (*BLOCKS, "reporting.checkpoint_every_n_steps=2")
 
 
 @pytest.fixture(scope="module")
@@ -100,14 +103,14 @@ def test_stop_while_scoring_leaves_the_training_finished(
 def test_killed_run_loses_at_most_what_came_after_its_last_checkpoint(
     step: int, whole: RunDirectory, tmp_path: Path
 ) -> None:
-    process = start(train_and_die, tmp_path / "run", (*SPARSE, "reporting.checkpoint_every_n_steps=3"), step)
+    process = start(train_and_die, tmp_path / "run", (*BLOCKS, "reporting.checkpoint_every_n_steps=3"), step)
     process.join(timeout=120)
     assert process.exitcode == -signal.SIGKILL
     run = RunDirectory(tmp_path / "run")
     assert read_json(run.status)["state"] == "RUNNING"
     if step > 3:
         assert step - torch.load(run.last, weights_only=True)["global_step"] <= 3
-    assert_same_result(train_in(run.path, (*SPARSE, "reporting.checkpoint_every_n_steps=3")), whole)
+    assert_same_result(train_in(run.path, (*BLOCKS, "reporting.checkpoint_every_n_steps=3")), whole)
 
 
 @pytest.fixture(scope="module")
@@ -150,12 +153,33 @@ def test_intervals_in_steps_and_in_minutes_are_kept(train: Train, monkeypatch: p
         save(self, trainer)
 
     monkeypatch.setattr(LastCheckpoint, "_save", noted)
-    train(*SPARSE, "reporting.checkpoint_every_n_steps=3", run="steps")
+    train(*BLOCKS, "reporting.checkpoint_every_n_steps=3", run="steps")
     # 8 and 12 end an epoch: the second is a multiple of the interval in epochs, the last is the end.
     assert saved == [3, 6, 8, 9, 12]
     saved.clear()
     train(*SPARSE, "reporting.checkpoint_every_n_minutes=1e-9", run="minutes")
     assert saved == list(range(1, STEPS + 1))
+
+
+@pytest.mark.parametrize("signals", [1, 2, 5])
+def test_run_stopped_within_a_block_saves_at_its_end_and_continues_bit_for_bit(
+    signals: int, whole: RunDirectory, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Blocks, "LARGEST", 3)
+    original, batches = Task.forward_loss, []
+
+    def with_signal(self: Task, batch: Any) -> Any:
+        batches.append(batch)
+        if len(batches) == signals:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Task, "forward_loss", with_signal)
+        with pytest.raises(Interrupted):
+            train(*BLOCKS)
+    assert len(batches) < STEPS
+    assert_same_result(train(*BLOCKS), whole)
 
 
 def test_two_runs_cannot_share_a_directory(train: Train, finished: RunDirectory) -> None:
@@ -290,6 +314,7 @@ def test_saved_configuration_that_names_foreign_code_is_refused_and_not_executed
     cfg = finished.load_config()
     OmegaConf.update(cfg, "model.net", {"_target_": "os.mkdir", "path": str(tmp_path / "executed")}, merge=False)
     finished.save_config(cfg)
+    finished.save_composed(cfg, [])
     for use in (lambda: train(f"resume={finished.path}", run="finished"), lambda: eai.load_run(finished.path)):
         with pytest.raises(ConfigError, match=r"model\.net\._target_: .*os\.mkdir.*refused"):
             use()
@@ -326,10 +351,10 @@ def test_status_is_replaced_whole_even_when_the_disk_is_full(tmp_path: Path, mon
     path = tmp_path / "status.json"
     write_json(path, {"state": "RUNNING"})
 
-    def fail(self: Path, text: str) -> int:
+    def fail(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="No space"):
         write_json(path, {"state": "FAILED"})
     assert read_json(path) == {"state": "RUNNING"}

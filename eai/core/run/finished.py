@@ -1,0 +1,147 @@
+"""A finished run, loaded into a notebook or scored again, on its own test data or on others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities.seed import isolate_rng
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from eai.core.config import check_experiment, resolve
+from eai.core.directory import RunDirectory
+from eai.core.errors import ConfigError
+from eai.core.learn.data import DataModule
+from eai.core.learn.task import Task
+from eai.core.run.build import build_data_and_task, preflight
+from eai.core.run.checkpoints import check_checkpoint, load_weights
+from eai.core.run.fit import build_trainer, quiet_lightning, score_and_report
+from eai.core.run.signals import StopSignals
+from eai.core.schema import Experiment
+
+# The nodes that an evaluation, or `load_run`, may change.
+NODES = ("shared", "data", "model", "accelerator")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, loaded: its configuration, its task with the best weights, and its data."""
+
+    config: DictConfig
+    module: Task
+    data: DataModule[Any]
+
+
+def load_run(run_dir: str | Path, overrides: Sequence[str] = ()) -> Run:
+    """Load a finished run; see :func:`eai.load_run`."""
+    run = RunDirectory.open(run_dir)
+    check_checkpoint(run.best)
+    try:
+        wanted = OmegaConf.from_dotlist(list(overrides))
+    except (OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"overrides: expected key=value, got {list(overrides)}") from error
+    if strangers := [str(key) for key in wanted if key not in NODES]:
+        raise ConfigError(f"{strangers[0]}: cannot change in a loaded run; expected only {', '.join(NODES)}")
+    cfg, experiment, changed = _configured(run, wanted)
+    with isolate_rng(include_cuda=False):
+        data, task = _build_fitting(cfg, experiment, changed, run)
+        data.setup()
+    return Run(cfg, task.eval(), data)
+
+
+def evaluate(cfg: DictConfig) -> tuple[float, RunDirectory, DictConfig]:
+    """Score the best checkpoint of a run, with the overrides in ``cfg.data`` and so on.
+
+    Writes ``<run>/evaluations/<time>/``, or ``cfg.output``, with the files of a run directory; the run itself stays as
+    it was.
+
+    Args:
+        cfg: as composed from ``conf/evaluate.yaml``.
+
+    Returns:
+        The headline score, the directory of the evaluation and the resolved configuration that was scored.
+
+    Raises:
+        ConfigError: not a run, an unreadable checkpoint, overrides that cannot fit it, or nowhere to write.
+        Interrupted: a signal came.
+    """
+    if OmegaConf.is_missing(cfg, "run"):
+        raise ConfigError("run: missing; expected the directory of a run, as in eai-evaluate run=outputs/…")
+    run = RunDirectory.open(cfg.run)
+    check_checkpoint(run.best)
+    quiet_lightning()
+    wanted = OmegaConf.create({node: OmegaConf.to_container(cfg[node]) for node in NODES})
+    saved, experiment, changed = _configured(run, wanted)
+    with StopSignals():
+        data, task = _build_fitting(saved, experiment, changed, run)
+        preflight(experiment, data, task)
+        result = RunDirectory(_place(run, cfg.get("output")))
+        result.path.mkdir(parents=True, exist_ok=True)
+        result.save_config(saved)
+        with result.tracked():
+            # Scoring takes one process, in whatever number a run was trained.
+            accelerator = replace(experiment.accelerator, devices=1, num_nodes=1, strategy="auto")
+            trainer = build_trainer(saved, result, [], accelerator)
+            score_and_report(trainer, saved, result, data, task)
+    return task.final_scores["model"][experiment.headline.score], result, saved
+
+
+def _place(run: RunDirectory, output: str | None) -> Path:
+    """Where an evaluation is written.
+
+    Raises:
+        ConfigError: the run is read-only and no ``output`` is given, or ``output`` holds files already.
+    """
+    if output is not None:
+        place = Path(output)
+        if place.exists() and (not place.is_dir() or any(place.iterdir())):
+            raise ConfigError(f"output: expected a new or empty folder, got {output}")
+        return place
+    if not os.access(run.path, os.W_OK):
+        raise ConfigError(f"output: missing; the run {run.path} is read-only: name another folder with output=…")
+    return run.path / "evaluations" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S_%f")
+
+
+def _configured(run: RunDirectory, wanted: DictConfig) -> tuple[DictConfig, Experiment, dict[str, tuple[Any, Any]]]:
+    """The run's configuration with what is wanted instead: resolved, checked, and {key: (trained with, wanted)}.
+
+    The overrides enter the composed configuration, so that sizes which the model took from the data follow the data.
+    """
+    composed = run.load_composed() if any(wanted.values()) else run.load_config()
+    changed: dict[str, tuple[Any, Any]] = {}
+    for node in NODES:
+        if node in wanted:
+            _replace(composed, node, OmegaConf.to_container(wanted[node]), changed)
+    cfg = resolve(composed)
+    return cfg, check_experiment(cfg), changed
+
+
+def _replace(composed: DictConfig, key: str, value: Any, changed: dict[str, tuple[Any, Any]]) -> None:
+    """Put ``value`` in place of ``key``: another class with its own arguments, leaf by leaf where the class stays."""
+    before = OmegaConf.select(composed, key, default=None)
+    same_class = not isinstance(value, dict) or value.get("_target_") in (None, getattr(before, "_target_", None))
+    if isinstance(value, dict) and same_class and OmegaConf.is_dict(before):
+        for name, item in value.items():
+            _replace(composed, f"{key}.{name}", item, changed)
+        return
+    before = OmegaConf.to_container(before) if OmegaConf.is_config(before) else before
+    if before != value:
+        changed[key] = (before, value)
+        OmegaConf.update(composed, key, value, merge=False, force_add=True)
+
+
+def _build_fitting(
+    cfg: DictConfig, experiment: Experiment, changed: dict[str, tuple[Any, Any]], run: RunDirectory
+) -> tuple[DataModule[Any], Task]:
+    told = "; ".join(f"{key}: trained with {before!r}, got {after!r}" for key, (before, after) in changed.items())
+    data, task = build_data_and_task(cfg, experiment)
+    try:
+        load_weights(task, run.best)
+    except ConfigError as error:
+        raise ConfigError(f"{told or run.path}: does not fit the checkpoint ({error})") from error
+    return data, task
