@@ -327,7 +327,7 @@ def hyperparameters(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, str 
         if key.partition(".")[0].startswith("hydra") or key in COSMETIC or override.startswith("~"):
             continue
         value = None if "/" in key else OmegaConf.select(cfg, key)
-        shown[key] = typed if OmegaConf.is_config(value) or "/" in key else value
+        shown[key] = typed if OmegaConf.is_dict(value) or "/" in key else value
     shown.setdefault("seed", cfg.seed)
     return {key: "null" if value is None else _plain(value) for key, value in shown.items()}
 

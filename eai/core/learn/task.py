@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar, cast
 import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -24,6 +25,7 @@ from eai.core.learn.scores import PerSample, SampleMeans
 from eai.core.schema import Monitor, Optimization
 
 log = logging.getLogger("eai")
+_BACKWARD_HOOKS = ("on_before_backward", "on_after_backward")
 B = TypeVar("B", bound=tuple[Tensor, ...])
 Output = TypeVar("Output")
 Estimate = TypeVar("Estimate")
@@ -62,6 +64,7 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         self._train_terms, self._val_means = SampleMeans(), SampleMeans()
         self._test_means: dict[str, SampleMeans] = {}
         self._methods: dict[str, Callable[[B], Estimate]] = {}
+        self._backward: Callable[[Tensor], None] = self.manual_backward
         self.latest: dict[str, float] = {}  # the newest train/… and val/…
         self.final_scores: dict[str, dict[str, float]] = {}
 
@@ -132,7 +135,7 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
             last = place == len(block) and self.trainer.is_last_batch
             if not self.accumulating:
                 optimizer.zero_grad()
-            self.manual_backward(self.forward_loss(batch))
+            self._backward(self.forward_loss(batch))
             self.batches_done += 1
             if last or not self.accumulating:
                 optimizer.step()
@@ -249,6 +252,11 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         state = self.__dict__.pop("_resumed_random_state", None)
         if state is not None:
             _set_random_state(state)
+        callbacks: list[L.Callback] = getattr(self.trainer, "callbacks")  # noqa: B009 - absent from its annotations
+        plain = processes() == 1 and self.trainer.precision == "32-true"
+        hooked = any(is_overridden(hook, one, L.Callback) for one in callbacks for hook in _BACKWARD_HOOKS)
+        # Lightning's way scales gradients, joins processes and calls hooks: a tenth of a small net's step.
+        self._backward = torch.Tensor.backward if plain and not hooked else self.manual_backward
 
     def _report(self, losses: Mapping[str, float], scores: Mapping[str, float] | None = None) -> None:
         """Hand the logger an epoch's values, means over its samples, before any checkpoint is written.
