@@ -64,7 +64,8 @@ def portable(cfg: DictConfig) -> DictConfig:
                 OmegaConf.update(copy, key, OmegaConf.select(cfg, key))
             except OmegaConfBaseException as error:
                 raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
-        elif key == "init_from" or (key.startswith("data.") and key.endswith(".path") and "${" not in value):
+            value = OmegaConf.select(copy, key)
+        if isinstance(value, str) and (key == "init_from" or (key.startswith("data.") and key.endswith(".path"))):
             OmegaConf.update(copy, key, str(Path(value).resolve()))
     copy.resume = None
     return copy

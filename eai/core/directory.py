@@ -271,6 +271,8 @@ class RunDirectory:
             try:
                 write_json(self.status, content)
             except OSError as error:
+                if not self.path.is_dir():  # deleted while the run worked in it: there is nobody to tell
+                    return
                 if error.errno not in DISK_FULL:
                     raise
                 # Disk full: overwrite in place, as no temporary file fits.
@@ -292,11 +294,18 @@ class RunDirectory:
 
 
 @contextmanager
-def disk_full_named(run: RunDirectory) -> Iterator[None]:
-    """Turn the error of a full disk or quota into a ``DiskFullError`` that says what is left to go on from."""
+def disk_errors_named(run: RunDirectory) -> Iterator[None]:
+    """Say in one line that the disk is full, and what is left to go on from, or that the directory is gone.
+
+    Raises:
+        DiskFullError: the disk, or a quota, is full.
+        ConfigError: the run directory was deleted.
+    """
     try:
         yield
     except OSError as error:
+        if not run.path.is_dir():
+            raise ConfigError(f"{run.path} was deleted or moved while the run was working in it") from error
         if error.errno not in DISK_FULL:
             raise
         left = f"the last good checkpoint is {run.last}" if run.last.is_file() else "no checkpoint was written"

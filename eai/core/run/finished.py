@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -47,8 +46,8 @@ def load_run(run_dir: str | Path, overrides: Sequence[str] = ()) -> Run:
         raise ConfigError(f"overrides: expected key=value, got {list(overrides)}") from error
     if strangers := [str(key) for key in wanted if key not in NODES]:
         raise ConfigError(f"{strangers[0]}: cannot change in a loaded run; expected only {', '.join(NODES)}")
-    cfg, experiment, changed = _configured(run, wanted)
     with isolate_rng(include_cuda=False):
+        cfg, experiment, changed = _configured(run, wanted)
         data, task = _build_fitting(cfg, experiment, changed, run)
         data.setup()
     return Run(cfg, task.eval(), data)
@@ -81,8 +80,11 @@ def evaluate(cfg: DictConfig) -> tuple[float, RunDirectory, DictConfig]:
         data, task = _build_fitting(saved, experiment, changed, run)
         preflight(experiment, data, task)
         result = RunDirectory(_place(run, cfg.get("output")))
-        result.path.mkdir(parents=True, exist_ok=True)
-        result.save_config(saved)
+        try:
+            result.path.mkdir(parents=True, exist_ok=True)
+            result.save_config(saved)
+        except OSError as error:
+            raise ConfigError(f"output: cannot write {result.path} ({error.strerror}); name another folder") from error
         with result.tracked():
             # Scoring takes one process, in whatever number a run was trained.
             accelerator = replace(experiment.accelerator, devices=1, num_nodes=1, strategy="auto")
@@ -95,15 +97,13 @@ def _place(run: RunDirectory, output: str | None) -> Path:
     """Where an evaluation is written.
 
     Raises:
-        ConfigError: the run is read-only and no ``output`` is given, or ``output`` holds files already.
+        ConfigError: ``output`` holds files already.
     """
     if output is not None:
         place = Path(output)
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
             raise ConfigError(f"output: expected a new or empty folder, got {output}")
         return place
-    if not os.access(run.path, os.W_OK):
-        raise ConfigError(f"output: missing; the run {run.path} is read-only: name another folder with output=…")
     return run.path / "evaluations" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S_%f")
 
 

@@ -17,7 +17,7 @@ from lightning.pytorch.profilers import AdvancedProfiler, Profiler, SimpleProfil
 from omegaconf import DictConfig
 
 from eai.core.config import build, named_by_key
-from eai.core.directory import RunDirectory, disk_full_named, hyperparameters, write_json
+from eai.core.directory import RunDirectory, disk_errors_named, hyperparameters, write_json
 from eai.core.errors import ConfigError
 from eai.core.learn.data import DataModule
 from eai.core.learn.figures import FIGURE_SAMPLES, Drawing, learning_curves, save_drawings, score_curve
@@ -38,6 +38,12 @@ from eai.core.run.signals import StopSignals
 from eai.core.schema import Accelerator, Experiment
 
 log = logging.getLogger("eai")
+# Trainer's arguments of an ordinary run; None: said elsewhere in the configuration.
+_USUAL: dict[str, Any] = {
+    "_target_": None, "max_epochs": None, "check_val_every_n_epoch": None,
+    "limit_train_batches": 1.0, "limit_val_batches": 1.0, "limit_test_batches": 1.0, "num_sanity_val_steps": 0,
+    "log_every_n_steps": 1, "deterministic": True, "enable_model_summary": False,
+}  # fmt: skip
 # Trainer's arguments that act between two training steps, so that each step needs its own pass through the loop.
 _STEPWISE = ("max_steps", "min_steps", "val_check_interval", "overfit_batches", "profiler")
 
@@ -92,7 +98,9 @@ def run_rank(
     trainer = build_trainer(
         cfg, run, [*callbacks, best, last], experiment.accelerator, state["global_step"] if state else 0, gpus
     )
-    with disk_full_named(run):
+    if rank() == 0 and (changed := _unusual(cfg)):
+        log.info("trainer: %s", ", ".join(f"{name}={value}" for name, value in changed.items()))
+    with disk_errors_named(run):
         with stop.deferred():
             trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
         best.include_the_end(trainer, task, data)
@@ -126,6 +134,15 @@ def quiet_lightning() -> None:
         r".*it is recommended to use `self.log\(.*sync_dist=True\)`.*",  # scores are reduced before they are logged
     ):
         warnings.filterwarnings("ignore", message=message)
+
+
+def _unusual(cfg: DictConfig) -> dict[str, Any]:
+    """The Trainer's arguments that are not those of an ordinary run; said in the first lines of a run."""
+    return {
+        name: value
+        for name, value in cfg.trainer.items()
+        if value is not None and (name not in _USUAL or _USUAL[name] not in (None, value))
+    }
 
 
 def _acts_between_steps(cfg: DictConfig, experiment: Experiment) -> bool:

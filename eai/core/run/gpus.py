@@ -57,7 +57,9 @@ def reserved_gpus(
     if count > len(names):
         raise ConfigError(f"accelerator.devices: expected at most {len(names)}, the GPUs of this machine, got {count}")
     folder = folder or Path(tempfile.gettempdir()) / f"eai-gpus-{os.getuid()}"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise ConfigError(f"{folder}: expected a folder of this user; remove it, or set TMPDIR to another place")
     waiting = False
     while True:
         with ExitStack() as locks:

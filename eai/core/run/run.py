@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from eai.core.config import check_experiment, portable, resolve
-from eai.core.directory import COSMETIC, RunDirectory, disk_full_named, flat_keys
+from eai.core.directory import COSMETIC, RunDirectory, disk_errors_named, flat_keys
 from eai.core.errors import ConfigError
 from eai.core.learn.ranks import cluster_environment, from_rank_zero, joined, processes, rank, same_everywhere
 from eai.core.run.build import build_data_and_task, preflight
@@ -125,7 +125,7 @@ def train(
         if processes() > 1:
             held.enter_context(reported(run, rank()))
         try:
-            with disk_full_named(run), reserved_gpus(experiment.accelerator if shares_gpus else None) as gpus:
+            with disk_errors_named(run), reserved_gpus(experiment.accelerator if shares_gpus else None) as gpus:
                 if count == processes():
                     facts = run_rank(wanted.resolved, experiment, run, stop, checkpoint, gpus, built)
                 else:
@@ -219,7 +219,7 @@ def _begin(
         raise ConfigError(f"hydra.run.dir: {run.path} was completed by another process meanwhile")
     run.remove_leftovers()
     held.enter_context(run.tracked())
-    with disk_full_named(run):
+    with disk_errors_named(run):
         run.save_composed(wanted.composed, wanted.overrides, hydra)
         run.save_config(wanted.resolved)
     checkpoint = wanted.checkpoint or (run.last if run.last.is_file() else None)
