@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import signal
 from pathlib import Path
 from typing import Any
@@ -81,14 +80,13 @@ def test_epoch_lines_show_scores_only_of_epochs_that_were_validated(
 
 
 def test_loading_leaves_the_random_numbers_of_a_notebook_alone(finished: RunDirectory) -> None:
-    def draws() -> tuple[float, float, float]:
-        return random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002
+    # Not Python's own generator: the checks of types that run in tests draw from it.
+    def draws() -> tuple[float, float]:
+        return float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002
 
-    random.seed(5)
     np.random.seed(5)  # noqa: NPY002
     torch.manual_seed(5)
     expected = draws()
-    random.seed(5)
     np.random.seed(5)  # noqa: NPY002
     torch.manual_seed(5)
     eai.load_run(finished.path)
