@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.report import Result, Table, finish, middle, parser
+from eai.tasks.assimilation.batch import Batch
 from eai.tasks.assimilation.cost import VariationalCost
 from eai.tasks.assimilation.covariance import GaussianCovariance
-from eai.tasks.assimilation.data import Batch, Curves, Twin
+from eai.tasks.assimilation.data import Curves, Twin
 from eai.tasks.assimilation.nets import CircularConvolution, IncrementMLP
 from eai.tasks.assimilation.observations import ObservationError, ObservationNetwork, PointValue
 from eai.tasks.assimilation.solver import UnrolledSolver, conjugate_gradients

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eai.core.errors import require
+from eai.tasks.assimilation.batch import Batch
 from eai.tasks.assimilation.covariance import Covariance
-from eai.tasks.assimilation.data import Batch
 from eai.tasks.assimilation.observations import ObservationError, ObservationOperator
 
 OUTER_LOOPS = 10  # Gauss-Newton loops for a non-linear H

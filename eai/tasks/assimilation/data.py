@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from eai.core.errors import require
 from eai.core.learn.data import DataModule, Split
+from eai.tasks.assimilation.batch import Batch
 from eai.tasks.assimilation.covariance import Covariance, grid, power_law_spectrum
 from eai.tasks.assimilation.observations import ObservationError, ObservationNetwork, ObservationOperator, PointValue
-
-
-class Batch(NamedTuple):
-    """Symbols as in the literature; b samples, n grid points, p slots for observations.
-
-    ``xt`` is the truth, and ``y`` at ``obs_withheld`` is kept for verification: no loss and no net may look at them.
-    """
-
-    xb: Float[Tensor, "b n"]  # background
-    y: Float[Tensor, "b p"]  # observations
-    obs_index: Int[Tensor, "b p"]  # the grid point at, or to the left of, each observation
-    obs_fraction: Float[Tensor, "b p"]  # how far into the cell it lies, from 0 to 1
-    obs_sigma: Float[Tensor, "b p"]  # standard deviation of its error
-    obs_mask: Float[Tensor, "b p"]  # 1 where assimilated; 0 where padding or withheld
-    obs_withheld: Float[Tensor, "b p"]  # 1 where withheld
-    xt: Float[Tensor, "b n"]  # truth
 
 
 class Prior(ABC):
@@ -142,13 +127,21 @@ class Twin(DataModule[Batch]):
 
 
 class Slides(DataModule[Batch]):
-    """The data of slide 2.3 as printed; its three splits are the same samples, as in the slides.
+    """The data of slide 2.3; its three splits are the same samples, as in the slides.
 
-    n points on [0, 2π), rounded to three decimals; truth i of 1,000 has phase 2π i/1000 and is a
-    sine or a parabola by a fair draw; background 0.5 · truth; three observations at random points of
-    each sixth of the grid, the same for all samples; observation noise of σ_o/2, although the loss is
-    told σ_o. The background is not drawn from the prior that the cost assumes: J's statistics (χ², DFS)
-    do not apply here.
+    n points on [0, 2π), rounded to three decimals; 1,000 truths have the phases 2π i/1000, in random order, and are
+    sines or parabolas by a fair draw. Parabolas are scaled to [−1, 1] by 2x − 1, as in the authors' notebook; the slide
+    prints that scaling for sines as well, which it would carry to [−3, 1]. Background 0.5 · truth; three observations
+    at random points of each sixth of the grid, the same for all samples; observation noise of σ_o/2, although the loss
+    is told σ_o. The background is not drawn from the prior that the cost assumes: J's statistics (χ², DFS) do not
+    apply here.
+
+    Args:
+        n: points of the ring, a multiple of 6, at least 18.
+        n_samples: of every split.
+        sigma_o: σ_o, the standard deviation of observation errors that the loss is told.
+        background_factor: what the truth is multiplied with.
+        batch_size, seed, passes: see :class:`eai.core.learn.data.DataModule`.
     """
 
     def __init__(
@@ -186,4 +179,6 @@ class Slides(DataModule[Batch]):
         noise = torch.randn(count, p, dtype=torch.float64, generator=generator)
         y = xt.gather(1, index) + self.sigma_o / 2 * noise
         sigma, ones, zeros = torch.full((count, p), self.sigma_o), torch.ones(count, p), torch.zeros(count, p)
-        return Batch((self.background_factor * xt).float(), y.float(), index, zeros, sigma, ones, zeros, xt.float())
+        batch = Batch((self.background_factor * xt).float(), y.float(), index, zeros, sigma, ones, zeros, xt.float())
+        shuffled = torch.randperm(count, generator=generator)
+        return Batch(*(field[shuffled] for field in batch))

@@ -8,34 +8,33 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch_geometric.nn import MessagePassing
 
 from eai.core.errors import require
+from eai.tasks.assimilation.batch import Batch
 from eai.tasks.assimilation.cost import VariationalCost
-from eai.tasks.assimilation.data import Batch
 from eai.tasks.assimilation.nets import observation_density, uniform_increment
 
 UNITS = 60  # of angle in a turn, for the lengths of edges
 UNIT_DENSITY = 100.0  # one observation of σ = 0.1 per unit of angle: near zero for the logarithm that the net sees
 
 
-class _Messages(MessagePassing):
+class _Messages(nn.Module):
     """Σ over incoming edges of MLP(sender, receiver, edge), added to the receiver through another MLP."""
 
     def __init__(self, sender: int, receiver: int, edge: int, width: int) -> None:
-        super().__init__(aggr="sum", node_dim=-2)
+        super().__init__()
         self.along = nn.Sequential(nn.Linear(sender + receiver + edge, width), nn.SiLU(), nn.Linear(width, width))
         self.update_node = nn.Sequential(nn.Linear(receiver + width, width), nn.SiLU(), nn.Linear(width, receiver))
 
     def forward(self, nodes: tuple[Tensor, Tensor], edge_index: Tensor, edge: Tensor) -> Tensor:
-        size = nodes[0].shape[-2], nodes[1].shape[-2]
-        received = self.propagate(edge_index, x=nodes, edge=edge, size=size)
-        return nodes[1] + self.update_node(torch.cat([nodes[1], received], -1))
-
-    def message(self, x_i: Tensor, x_j: Tensor, edge: Tensor) -> Tensor:
+        senders, receivers = nodes
+        source, target = edge_index
+        x_i, x_j = receivers.index_select(-2, target), senders.index_select(-2, source)
         # One static graph serves all samples: its edge features are given once.
         shared = edge.expand(*x_j.shape[:-1], edge.shape[-1])
-        return self.along(torch.cat([x_i, x_j, shared], -1))
+        sent = self.along(torch.cat([x_i, x_j, shared], -1))
+        received = sent.new_zeros(*receivers.shape[:-1], sent.shape[-1]).index_add(-2, target, sent)
+        return receivers + self.update_node(torch.cat([receivers, received], -1))
 
 
 class ObservationGraphNet(nn.Module):

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eai.core.errors import require
+from eai.tasks.assimilation.batch import Batch
 from eai.tasks.assimilation.cost import VariationalCost
-from eai.tasks.assimilation.data import Batch
 
 
 def observation_density(batch: Batch, n: int) -> Float[Tensor, "b 1"]:

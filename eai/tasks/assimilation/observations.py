@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from eai.core.errors import require
-
-if TYPE_CHECKING:
-    from eai.tasks.assimilation.data import Batch
+from eai.tasks.assimilation.batch import Batch
 
 
 class ObservationNetwork:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from eai.core.palette import INPUT, PREDICTION, REFERENCE, TRUTH, new_figure
-from eai.tasks.assimilation.data import Batch
+from eai.tasks.assimilation.batch import Batch
 
 
 def _numpy(values: Tensor) -> np.ndarray:
@@ -38,15 +39,37 @@ def analyses(
         axes.plot(angle, _numpy(batch.xb[i]), color=INPUT, lw=1.5, label="background")
         axes.plot(angle, _numpy(analysis[i]), color=PREDICTION, lw=1.8, label="analysis (network)")
         axes.plot(angle, best, color=REFERENCE, lw=1.5, ls="--", label="BLUE (exact)")
-        for mask, fill, label in ((batch.obs_mask, "white", "observations"), (batch.obs_withheld, TRUTH, "withheld")):
-            seen = _numpy(mask[i]) > 0
-            where = (_numpy(batch.obs_index[i]) + _numpy(batch.obs_fraction[i]))[seen] * 2 * math.pi / n
-            if seen.any():
-                axes.plot(where, _numpy(batch.y[i])[seen], "o", color=TRUTH, ms=4, mfc=fill, label=label)
+        _plot_observations(axes, batch, i)
         axes.set(title=f"sample {i}", xlabel="position (rad)", ylabel="state")
         axes.grid(alpha=0.3)
     figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize="small", ncols=7, loc="outside lower center")
     return figure
+
+
+def data_pairs(batch: Batch) -> Figure:
+    """Truth, background and observations of the first four samples: what the network is given, and what it is not."""
+    figure = new_figure(10, 6)
+    figure.suptitle("The data: background (blue) and observations go in, the truth (grey) is kept for scoring")
+    angle = np.arange(batch.xb.shape[1]) * 2 * math.pi / batch.xb.shape[1]
+    for i, axes in enumerate(figure.subplots(2, 2, sharex=True, sharey=True).flat):
+        if i >= len(batch.xb):
+            axes.set_axis_off()
+            continue
+        axes.plot(angle, _numpy(batch.xt[i]), color=TRUTH, lw=2, alpha=0.5, label="truth")
+        axes.plot(angle, _numpy(batch.xb[i]), color=INPUT, lw=1.5, label="background")
+        _plot_observations(axes, batch, i)
+        axes.set(title=f"sample {i}", xlabel="position (rad)", ylabel="state")
+        axes.grid(alpha=0.3)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize="small", ncols=4, loc="outside lower center")
+    return figure
+
+
+def _plot_observations(axes: Axes, batch: Batch, i: int) -> None:
+    for mask, fill, label in ((batch.obs_mask, "white", "observations"), (batch.obs_withheld, TRUTH, "withheld")):
+        seen = _numpy(mask[i]) > 0
+        where = (_numpy(batch.obs_index[i]) + _numpy(batch.obs_fraction[i]))[seen] * 2 * math.pi / batch.xb.shape[1]
+        if seen.any():
+            axes.plot(where, _numpy(batch.y[i])[seen], "o", color=TRUTH, ms=4, mfc=fill, label=label)
 
 
 def covariance(matrix: Float[Tensor, "n n"]) -> Figure:

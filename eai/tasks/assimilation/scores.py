@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eai.core.learn.scores import PerSample
+from eai.tasks.assimilation.batch import Batch
 from eai.tasks.assimilation.cost import VariationalCost
-from eai.tasks.assimilation.data import Batch
 
 
 def analysis_diagnostics(cost: VariationalCost, batch: Batch, analysis: Float[Tensor, "b n"]) -> dict[str, PerSample]:

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eai.core.errors import require
+from eai.tasks.assimilation.batch import Batch
 from eai.tasks.assimilation.cost import VariationalCost
-from eai.tasks.assimilation.data import Batch
 from eai.tasks.assimilation.nets import uniform_analysis_filter
 
 Preconditioner = Literal["background", "uniform"]

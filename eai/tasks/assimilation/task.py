@@ -31,8 +31,8 @@ from eai.core.learn.figures import Drawing
 from eai.core.learn.scores import PerSample
 from eai.core.learn.task import Task
 from eai.tasks.assimilation import plots
+from eai.tasks.assimilation.batch import Batch
 from eai.tasks.assimilation.cost import Cost, VariationalCost
-from eai.tasks.assimilation.data import Batch
 from eai.tasks.assimilation.scores import (
     analysis_diagnostics,
     departures_of_all,
@@ -117,6 +117,7 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
         analyses = {m: self.predict(with_fewer_observations(many, m)) for m in numbers}
         single = self.predict(one) - one.xb, self.cost.minimiser(one) - one.xb
         return {
+            "data": plots.data_pairs(batch),
             "background_covariance": plots.covariance(self.loss.covariance.matrix),
             "single_observation": plots.single_observation(one, *single),
             "departures": plots.departures(*departures_of_all(self.cost, many, self.predict(many))),

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eai.core.errors import require
-from eai.core.learn.data import DataModule, Split
+from eai.core.learn.data import SPLITS, DataModule, Split
 from eai.tasks.dynamics.schemes import advection_schemes, translate
 
 
@@ -117,8 +117,9 @@ class SingleWave(Trajectories):
         nt: number of states, at least 3.
         speed: phase advance in radians per step, 0 < |speed| ≤ π; positive to the right.
         split: ``same``, all three splits are the nt−1 pairs of the whole period (the slides' first step);
-            ``time``, the first round(0.8 nt) pairs train and validate, those after them test. The state between
-            is the last target of the one and the first input of the other; the slides lose a pair there.
+            ``time``, the first round(0.8 nt) pairs train, of the later ones the first half validates and the rest
+            tests. Neighbouring periods share a state, the last target of one and the first input of the next; the
+            slides lose a pair there.
         batch_size, seed, passes: see :class:`eai.core.learn.data.DataModule`.
     """
 
@@ -139,17 +140,16 @@ class SingleWave(Trajectories):
         require(nt >= 3, "nt", "at least 3", nt)
         require(0 < abs(speed) <= math.pi, "speed", "0 < |speed| ≤ π radians per step", speed)
         require(split in ("same", "time"), "split", "same or time", split)
-        last = nt - 1 if split == "same" else round(0.8 * nt)
-        first = 0 if split == "same" else last
-        require(split == "same" or last < nt - 1, "nt", "8 or more, so that split=time leaves a pair to test", nt)
+        require(split == "same" or nt >= 5, "nt", "5 or more, so that split=time has pairs for each split", nt)
         self.length, self.nx, self.nt, self.speed = length, nx, nt, speed
         self.shape, self.modes, self.horizon = (nx,), 1, 1
         self.courant = (abs(self.cells),)
-        self._periods: dict[Split, slice] = {
-            "train": slice(0, last + 1),
-            "val": slice(0, last + 1),
-            "test": slice(first, nt),
-        }
+        whole = slice(0, nt)
+        self._periods: dict[Split, slice] = dict.fromkeys(SPLITS, whole)
+        if split == "time":
+            val = min(round(0.8 * nt), nt - 3)
+            test = val + (nt - 1 - val) // 2
+            self._periods = {"train": slice(0, val + 1), "val": slice(val, test + 1), "test": slice(test, nt)}
 
     @property
     def cells(self) -> float:

@@ -1,4 +1,8 @@
-"""Layers of message passing on (b, n, f) with one ``edge_index`` for all samples: no block-diagonal batch is needed."""
+"""Layers of message passing on (b, n, f) with one ``edge_index`` for all samples: no block-diagonal batch is needed.
+
+Graphs are homogeneous and their edges sorted by target: messages are (b, n, k, f), k to each node, and adding up those
+that a node receives is a sum over k where a general graph needs a scatter.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear, silu
-from torch_geometric.nn import GCNConv, MessagePassing
-from torch_geometric.nn.aggr import Aggregation
+from torch_geometric.nn import Linear
 
 from eai.tasks.dynamics.graphs import Graph
-
-
-class RegularSum(Aggregation):
-    """The sum over each node's incoming edges, on a graph with the same number at every node, sorted by target.
-
-    It is a reshape and a sum where a general graph needs a scatter.
-    """
-
-    def forward(
-        self,
-        x: Tensor,
-        index: Tensor | None = None,
-        ptr: Tensor | None = None,
-        dim_size: int | None = None,
-        dim: int = -2,
-        max_num_elements: int | None = None,
-    ) -> Tensor:
-        assert dim_size is not None
-        return x.unflatten(dim, (dim_size, -1)).sum(dim)
 
 
 class NeighbourMean(nn.Module):
@@ -61,42 +45,55 @@ class NeighbourMean(nn.Module):
         return h.index_select(0, self.source).unflatten(0, (-1, self.degree)).mean(1)
 
 
-class MeanConv(GCNConv):
-    """A graph convolution after :class:`NeighbourMean`: where all degrees are equal, GCNConv is W mean_j h_j + bias."""
+class MeanConv(nn.Module):
+    """A graph convolution after :class:`NeighbourMean`: where all degrees are equal, GCNConv is W mean_j h_j + bias.
+
+    Args:
+        inputs: features of a node before.
+        outputs: features after.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, add_self_loops=False, normalize=False)
+        super().__init__()
+        self.lin = Linear(inputs, outputs, bias=False, weight_initializer="glorot")
+        self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, mean: Float[Tensor, "n b f"]) -> Float[Tensor, "n b g"]:
         return linear(mean, self.lin.weight, self.bias)
 
 
-class StencilConv(MessagePassing):
-    """Linear messages: Σ_j w_ij ⊙ V h_j with weight vectors given for each edge, (b, e, c), or each kind, (k, c)."""
+class StencilConv(nn.Module):
+    """Linear messages: Σ_j w_ij ⊙ V h_j with weight vectors given for each edge, (b, e, c), or each kind, (k, c).
+
+    Args:
+        inputs: features of a node before.
+        outputs: c, features after.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(aggr=RegularSum(), node_dim=-2)
+        super().__init__()
         self.mix = nn.Linear(inputs, outputs, bias=False)
 
     def forward(self, h: Tensor, edge_index: Tensor, weight: Tensor) -> Tensor:
-        return self.propagate(edge_index, x=self.mix(h), weight=weight)
-
-    def message(self, x_j: Tensor, weight: Tensor) -> Tensor:
-        if weight.dim() == 3:
-            return weight * x_j
+        nodes = h.shape[-2]
+        sent = self.mix(h).index_select(-2, edge_index[0]).unflatten(-2, (nodes, -1))
         # The kinds of edges repeat at every node.
-        return (x_j.unflatten(-2, (-1, len(weight))) * weight).flatten(-3, -2)
+        return (sent * (weight.unflatten(-2, (nodes, -1)) if weight.dim() == 3 else weight)).sum(-2)
 
 
-class InteractionLayer(MessagePassing):
+class InteractionLayer(nn.Module):
     """h_i ← h_i + MLP(h_i, mean_j W σ(A h_i + B h_j + C e_ij)), σ = SiLU.
 
     The message is an MLP of both nodes and the edge. Its first layer is applied to nodes and kinds of edges before they
     meet, and its last one to their mean: the same function for a fraction of the arithmetic.
+
+    Args:
+        width: features of a node.
+        edge_inputs: features of an edge.
     """
 
     def __init__(self, width: int, edge_inputs: int) -> None:
-        super().__init__(aggr=RegularSum(), node_dim=-2)
+        super().__init__()
         self.target = nn.Linear(width, width)
         self.source = nn.Linear(width, width, bias=False)
         self.edge = nn.Linear(edge_inputs, width, bias=False)
@@ -104,16 +101,9 @@ class InteractionLayer(MessagePassing):
         self.update_node = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, h: Tensor, edge_index: Tensor, edge_features: Tensor) -> Tensor:
-        nodes = h.shape[-2]
-        degree = edge_index.shape[1] // nodes
-        along = self.edge(edge_features)
-        received = self.propagate(edge_index, target=self.target(h), source=self.source(h), along=along) / degree
+        sent = self.source(h).index_select(-2, edge_index[0]).unflatten(-2, (h.shape[-2], -1))
+        received = silu(self.target(h).unsqueeze(-2) + sent + self.edge(edge_features)).mean(-2)
         return h + self.update_node(torch.cat([h, self.combine(received)], dim=-1))
-
-    def message(self, target_i: Tensor, source_j: Tensor, along: Tensor) -> Tensor:
-        # Edges come in the order of (target, kind): the kinds repeat at every node.
-        both = (target_i + source_j).unflatten(-2, (-1, len(along)))
-        return silu(both + along).flatten(-3, -2)
 
 
 def edge_inputs(graph: Graph) -> Float[Tensor, "k f"]:

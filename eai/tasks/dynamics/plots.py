@@ -20,6 +20,7 @@ from eai.tasks.dynamics.data import Batch, Trajectories
 from eai.tasks.dynamics.forecast import Forecast
 
 POINTS = 2000  # of a line or map; longer ones are thinned
+ALL_STEPS = 14  # those of slide 2.1
 STATE = "state u (dimensionless)"
 
 
@@ -33,33 +34,42 @@ def of_rollout(batch: Batch, forecast: Forecast, data: Trajectories) -> Mapping[
     if len(data.shape) == 2:
         return {"rollout": map_animation(batch, forecast, data.shape)}
     return {
+        "all_steps": one_step(batch, forecast, ALL_STEPS),
         "trajectory": trajectory(batch, data),
         "hovmoeller": hovmoeller(batch, forecast),
         "rollout": animation(batch, forecast),
     }
 
 
-def one_step(batch: Batch, forecast: Forecast) -> Figure:
-    """Input, truth and one-step prediction, and prediction − truth, at up to four times of the first sample."""
+def one_step(batch: Batch, forecast: Forecast, rows: int = 4) -> Figure:
+    """Input, truth and one-step prediction of the first sample, and prediction − truth on a fixed and on a close scale.
+
+    Args:
+        batch: trajectories.
+        forecast: of them.
+        rows: times to show at most, evenly spread.
+    """
     u, predicted = _first_channel(batch.u), _first_channel(forecast.one_step)
     limit = _limit(batch)
-    times = np.unique(np.linspace(0, len(predicted) - 1, 4).round().astype(int))
-    figure = new_figure(10, 1 + 2 * len(times))
+    times = np.unique(np.linspace(0, len(predicted) - 1, rows).round().astype(int))
+    figure = new_figure(12, 1 + 1.8 * len(times))
     figure.suptitle("One step ahead: the prediction should lie on the truth, the difference on zero")
-    panels = figure.subplots(len(times), 2, sharex=True, squeeze=False)
-    for (left, right), t in zip(panels, times, strict=True):
-        left.plot(u[t], color=INPUT, lw=1.2, label="input")
-        left.plot(u[t + 1], color=TRUTH, lw=3, alpha=0.35, label="truth")
-        left.plot(predicted[t], color=PREDICTION, lw=1.5, ls="--", label="prediction")
-        left.set(ylabel=STATE, ylim=(-limit, limit), title=f"from step {t} to {t + 1}")
+    panels = figure.subplots(len(times), 3, sharex=True, squeeze=False)
+    for (state, fixed, close), t in zip(panels, times, strict=True):
+        state.plot(u[t], color=INPUT, lw=1.2, label="input")
+        state.plot(u[t + 1], color=TRUTH, lw=3, alpha=0.35, label="truth")
+        state.plot(predicted[t], color=PREDICTION, lw=1.5, ls="--", label="prediction")
+        state.set(ylabel="u", ylim=(-limit, limit), title=f"from step {t} to {t + 1}")
         error = predicted[t] - u[t + 1]
-        right.plot(error, color=PREDICTION, lw=1.2)
-        right.axhline(0, color=TRUTH, lw=0.8)
+        for axes in (fixed, close):
+            axes.plot(error, color=PREDICTION, lw=1.2)
+            axes.axhline(0, color=TRUTH, lw=0.8)
         size = np.sqrt(np.square(error).mean() / np.square(u[t + 1]).mean())
-        right.set(ylabel="prediction − truth", title=f"difference: nRMSE {size:.2g}")
-        # A scale of its own, stated by its ticks: differences span orders of magnitude from run to run.
-        right.ticklabel_format(axis="y", style="sci", scilimits=(-1, 1))
-        for axes in (left, right):
+        fixed.set(ylim=(-1, 1), title="prediction − truth, from −1 to 1")
+        # Differences span orders of magnitude from run to run: a scale of its own, stated by its ticks.
+        close.set_title(f"the same, close up: nRMSE {size:.2g}")
+        close.ticklabel_format(axis="y", style="sci", scilimits=(-1, 1))
+        for axes in (state, fixed, close):
             axes.grid(alpha=0.3)
     for axes in panels[-1]:
         axes.set_xlabel("grid point i")

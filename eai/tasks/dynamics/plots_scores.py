@@ -88,7 +88,22 @@ def of_graph(graph: Graph) -> Mapping[str, Drawing]:
         drawings["adjacency"] = adjacency(graph)
         if len(graph.shape) == 1:
             drawings["circle"] = circle(graph)
+            drawings["distances"] = distances(graph)
     return drawings
+
+
+def distances(graph: Graph) -> Figure:
+    """The chord between every two points on the unit circle, 2 sin(π d/n) for d cells, and which of them are joined."""
+    figure = new_figure(6, 5)
+    axes = figure.subplots()
+    apart = np.arange(graph.nodes)[:, None] - np.arange(graph.nodes)
+    image = axes.imshow(2 * np.abs(np.sin(np.pi * apart / graph.nodes)), cmap="viridis", vmin=0, vmax=2)
+    source, target = graph.edge_index.numpy()
+    axes.plot(source, target, "o", color=ORANGE, ms=2, label="joined by an edge")
+    axes.set(title="Distances on the unit circle: edges join the nearest points", xlabel="point j", ylabel="point i")
+    axes.legend(loc="upper right", fontsize="small")
+    figure.colorbar(image, ax=axes, label="chord (radii)")
+    return figure
 
 
 def offsets(graph: Graph) -> Figure:

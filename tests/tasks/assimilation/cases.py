@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from eai.tasks.assimilation.batch import Batch
 from eai.tasks.assimilation.cost import VariationalCost
 from eai.tasks.assimilation.covariance import (
     Covariance,
@@ -18,7 +19,6 @@ from eai.tasks.assimilation.covariance import (
     SlidesCovariance,
     SOARCovariance,
 )
-from eai.tasks.assimilation.data import Batch
 from eai.tasks.assimilation.observations import (
     Interpolation,
     LinearOperator,

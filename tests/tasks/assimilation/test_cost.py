@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from eai.tasks.assimilation.batch import Batch
 from eai.tasks.assimilation.cost import SlidesCost, VariationalCost
 from eai.tasks.assimilation.covariance import GaussianCovariance, SlidesCovariance
-from eai.tasks.assimilation.data import Batch, Slides
+from eai.tasks.assimilation.data import Slides
 from eai.tasks.assimilation.observations import (
     Interpolation,
     ObservationError,

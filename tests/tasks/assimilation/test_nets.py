@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from eai.core.errors import ConfigError
+from eai.tasks.assimilation.batch import Batch
 from eai.tasks.assimilation.cost import VariationalCost
 from eai.tasks.assimilation.covariance import GaussianCovariance, SlidesCovariance
-from eai.tasks.assimilation.data import Batch, Curves, Twin
+from eai.tasks.assimilation.data import Curves, Twin
 from eai.tasks.assimilation.graph_net import ObservationGraphNet
 from eai.tasks.assimilation.nets import (
     CircularConvolution,

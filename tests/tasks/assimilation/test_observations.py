@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from eai.tasks.assimilation.data import Batch
+from eai.tasks.assimilation.batch import Batch
 from eai.tasks.assimilation.observations import (
     Interpolation,
     ObservationError,

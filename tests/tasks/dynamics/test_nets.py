@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import nn
 from torch_geometric.data import Batch as BlockDiagonal
 from torch_geometric.data import Data
-from torch_geometric.nn import MessagePassing
 
 from eai.tasks.dynamics.advection import Fourier, VariableSpeed
 from eai.tasks.dynamics.data import Batch
@@ -79,7 +79,7 @@ def test_layers_on_a_shared_graph_equal_those_on_a_block_diagonal_batch(layer: s
     batch = BlockDiagonal.from_data_list([Data(x=x, edge_index=graph.edge_index) for x in h])
     torch.manual_seed(0)
     if layer != "interaction":
-        conv: MessagePassing = StencilConv(width, 4)
+        conv: nn.Module = StencilConv(width, 4)
         if layer == "stencil":
             weight = torch.randn(B, graph.edge_index.shape[1], 4, generator=generator)
             block_weight = weight.flatten(0, 1)[None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,15 +46,13 @@ def test_training_pairs_are_the_successive_states_of_the_trajectory() -> None:
     assert torch.equal(wave.batch("test").u[0], whole)
 
 
-def test_split_in_time_loses_no_pair_and_tests_none_that_was_trained() -> None:
-    wave, whole = SingleWave(split="time"), SingleWave().batch("train").u
-    train, test = wave.batch("train").u, wave.batch("test").u
-    assert train.shape[0] == 12
-    assert test.shape[1] == 3
-    test_pairs = torch.stack([test[0, :-1], test[0, 1:]], dim=1)
-    assert torch.equal(torch.cat([train, test_pairs]), whole)
-    # What chooses the checkpoint does not look at the test period.
-    assert torch.equal(wave.batch("val").u[0, 1:], train[:, 1])
+@pytest.mark.parametrize(("nt", "sizes"), [(15, (12, 1, 1)), (5, (2, 1, 1)), (30, (24, 2, 3))])
+def test_split_in_time_trains_then_validates_then_tests_and_loses_no_pair(nt: int, sizes: tuple[int, ...]) -> None:
+    wave, whole = SingleWave(nt=nt, split="time"), SingleWave(nt=nt).batch("train").u
+    train, (val,), (test,) = (wave.batch(split).u for split in ("train", "val", "test"))
+    later = [torch.stack([states[:-1], states[1:]], dim=1) for states in (val, test)]
+    assert tuple(map(len, (train, *later))) == sizes
+    assert torch.equal(torch.cat([train, *later]), whole)
 
 
 @pytest.mark.parametrize("speed", [0.6, -0.6, 2 * math.pi / N])
@@ -89,8 +87,7 @@ def test_argument_out_of_range_is_refused_by_its_name_and_value(name: str, value
         SingleWave(**{name: value})
 
 
-@pytest.mark.parametrize(("split", "nt"), [("time", 7), ("time", 3)])
-def test_split_in_time_that_leaves_nothing_to_test_is_refused(split: Literal["time"], nt: int) -> None:
-    with pytest.raises(ValueError, match=rf"^nt: expected 8 or more.*got {nt}"):
-        SingleWave(nt=nt, split=split)
-    assert SingleWave(nt=8, split=split).batch("test").u.shape[1] == 2
+@pytest.mark.parametrize("nt", [4, 3])
+def test_split_in_time_that_leaves_a_split_empty_is_refused(nt: int) -> None:
+    with pytest.raises(ValueError, match=rf"^nt: expected 5 or more.*got {nt}"):
+        SingleWave(nt=nt, split="time")
