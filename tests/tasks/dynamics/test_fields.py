@@ -32,6 +32,13 @@ def test_fields_have_unit_variance_zero_mean_and_no_wavenumber_above_the_modes(g
     assert power[1:5].std() / power[1:5].mean() < 0.1
 
 
+def test_fields_of_two_dimensions_have_unit_variance(generator: torch.Generator) -> None:
+    data = Advection2D(ny=9, nx=8, modes=3, **SMALL)
+    u, _ = data.initial(4000, generator)
+    # 4,000 fields of 48 numbers: 0.3 % is one standard error; a count of 49 numbers would be off by 2 %.
+    assert u.var().item() == pytest.approx(1, abs=0.01)
+
+
 def test_trajectories_are_split_by_seed_and_the_test_horizon_is_longer() -> None:
     data = Fourier(nx=N, **SMALL)
     train, val, test = (data.batch(split).u for split in ("train", "val", "test"))
@@ -107,6 +114,16 @@ def test_burgers_reference_is_resolved_in_space_and_time(generator: torch.Genera
     monkeypatch.setattr("eai.tasks.dynamics.burgers.FINER", 32)  # twice the points and twice the sub-steps
     assert (resolved_burgers(u0, 1.0, 0.15, 8) - states).abs().max() < 1e-6
     assert states.abs().max() <= 1 + 1e-9
+
+
+def test_burgers_reference_without_viscosity_conserves_energy(generator: torch.Generator, monkeypatch: Any) -> None:
+    # A spectral method whose products are de-aliased does; aliases make or take energy as soon as fronts form.
+    monkeypatch.setattr("eai.tasks.dynamics.burgers.FINER", 2)
+    u0 = band_limited(B, 32, 3, generator)
+    u0 = 0.1 * u0 / u0.abs().amax(1, keepdim=True)
+    fields = resolved_burgers(u0, 1.0, 1e-15, 40)
+    before, after = (u.square().mean() for u in (u0, fields[:, -1]))
+    assert abs(after / before - 1) < 1e-3
 
 
 def test_burgers_reference_satisfies_cole_and_hopf() -> None:

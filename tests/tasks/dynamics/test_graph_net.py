@@ -17,7 +17,7 @@ from torch_geometric.nn import GCNConv
 
 from eai.tasks.dynamics.graphs import chord_radius, ring
 from eai.tasks.dynamics.layers import NeighbourMean
-from eai.tasks.dynamics.nets import GCN
+from eai.tasks.dynamics.nets import GCN, InteractionNetwork, LearnedStencil
 
 B, N, SPEED = 3, 13, 0.6
 NOTHING = torch.zeros(B, N, 0)
