@@ -47,6 +47,7 @@ def prepare(*overrides: str) -> None:
         (["headline.baseline=nix"], r"^headline\.baseline: expected one of background, blue, .*got 'nix'"),
         (["monitor.mode=most"], r"^monitor\.mode: expected .*'min', 'max'.*got 'most'"),
         (["seed=-1"], r"^seed: expected 0 or more, got -1"),
+        (["accelerator.precision=64-true"], r"^accelerator\.precision: expected .*32-true.* got '64-true'"),
         (["epochs=0"], r"^epochs: expected at least 1, got 0"),
         (["validate_every_n_epochs=0"], r"^validate_every_n_epochs: expected at least 1, got 0"),
         (["accelerator.threads=0"], r"^accelerator\.threads: expected null or at least 1, got 0"),
@@ -68,6 +69,8 @@ def test_mistake_is_named_by_its_key(overrides: list[str], message: str) -> None
 def test_graph_that_cannot_carry_the_signal_is_refused_with_both_numbers() -> None:
     with pytest.raises(ConfigError, match=r"^model\.net.*reach.*data"):
         prepare("task=dynamics", "data.speed=3.0", "data.nx=101")
+    with pytest.raises(ConfigError, match=r"^data\.nt_test: expected at least model\.unroll\.steps \+ 1 = 3 .* got 2"):
+        prepare("task=dynamics", "data.nt_test=2")
 
 
 @pytest.mark.parametrize("override", ["task=nix", "data.nix=3", "experiment=nix", "data/assimilation=nix"])

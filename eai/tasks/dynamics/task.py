@@ -91,8 +91,14 @@ class Dynamics(Task[Batch, Windows, Forecast]):
                 f"model.unroll.steps: expected at most {fields.horizon}, the steps of a training trajectory of data; "
                 f"got {self.unroll.steps}"
             )
+        sample = data.batch("val", 1)
+        if self.unroll.steps > sample.u.shape[1] - 1:
+            raise ConfigError(
+                f"data.nt_test: expected at least model.unroll.steps + 1 = {self.unroll.steps + 1} states of a "
+                f"validation trajectory, got {sample.u.shape[1]}"
+            )
         static = getattr(net, "static_features", None)
-        given = data.batch("val", 1).static.shape[2]
+        given = sample.static.shape[2]
         if static is not None and static != given:
             raise ConfigError(f"model.net.static_features: expected {given}, what data gives, got {static}")
 
