@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from eai.core.cli import CONFIG_DIR, EXECUTION_WHITELIST, call, call_job, run_hydra
-from eai.core.sweep.hooks import is_parallel
+from eai.core.sweep.hooks import is_parallel, judged
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="train", execution_whitelist=EXECUTION_WHITELIST)
@@ -23,13 +23,14 @@ def app(cfg: DictConfig) -> float | tuple[float, ...]:
         return call(lambda: train(cfg, place, typed, job))
     failed = (math.nan,) * len(cfg.objectives)
     return call_job(
-        lambda: train(cfg, place, typed, job, in_sweep=True, shares_gpus=is_parallel(HydraConfig.instance().cfg)),
+        lambda: train(cfg, place, typed, job, in_sweep=True, shares_gpus=is_parallel(job)),
         failed if len(failed) > 1 else math.nan,
     )
 
 
 def main() -> None:
-    run_hydra(app)
+    with judged():
+        run_hydra(app)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,8 @@ def _begin(
     held: ExitStack,
 ) -> Start:
     """Take the directory and find out what is to be done there; ``held`` keeps its lock and its status."""
-    lock = held.enter_context(run.locked())
+    # In a sweep that was killed, a job may still run: its result is this job's too.
+    lock = held.enter_context(run.locked(wait=in_sweep))
     if not cfg.resume and (facts := _what_is_there(run, cfg, in_sweep)):
         return Start(cfg, finished=facts)
     # The directory's status speaks of this run from here on, also of a configuration that fails.
