@@ -1,7 +1,7 @@
 """Hydra's hooks around a sweep, and the exit code that follows from its jobs.
 
-Hydra turns an ordinary exception of a callback into a warning. Therefore every hook here exits with an error line
-instead, and the exit code is decided in :func:`judged`, outside Hydra. Free of torch: Hydra loads this for ``--help``.
+Hydra turns an ordinary exception of a callback into a warning. Therefore a hook that matters exits with an error line
+instead, and the exit code is decided in :func:`judged`, outside Hydra. Free of torch: Hydra loads it for ``--help``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
@@ -27,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from eai.core.directory import RunDirectory, write_json
 from eai.core.errors import ConfigError, EaiError, RunInUseError
 from eai.core.schema import Experiment
-from eai.core.sweep.jobs import Jobs
+from eai.core.sweep.jobs import Jobs, tell
 from eai.core.sweep.names import first_jobs, keys_of, sweep_name
 from eai.core.sweep.study import check_search, keeps_study, parallel_jobs, queue_again
 
@@ -46,7 +45,7 @@ def _never_swallowed(hook: _Hook) -> _Hook:
         except Exception as error:
             if not isinstance(error, EaiError):
                 log.exception("%s failed", hook.__name__)
-            print(f"error: {error}", file=sys.stderr)
+            tell(f"error: {error}", error=True)
             raise SystemExit(1) from error
 
     return wrapped
@@ -97,7 +96,6 @@ class Sweep(Callback):
                 raise ConfigError(f"hydra.sweep.dir: expected one directory for all jobs, got {jobs.folder} for one")
             jobs.add(config.hydra.runtime.output_dir)
 
-    @_never_swallowed
     def on_job_end(self, config: DictConfig, **_: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
             Jobs(config).summarise()

@@ -10,7 +10,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 from urllib.parse import quote, unquote
 
 from omegaconf import DictConfig
@@ -59,14 +59,14 @@ class Jobs:
         """
         states = self.states()
         bad = {name: state for name, state in states.items() if state.get("state") != "COMPLETED"}
-        out = sys.stderr if bad else sys.stdout
-        _tell(self._leaderboard() if states else "", sys.stdout)
+        if states:
+            tell(self._leaderboard())
         for name, state in bad.items():
             reason = f": {state['reason']}" if state.get("reason") else ""
-            _tell(f"{state.get('state', 'NOT STARTED')} {_short(self.folder / name)}{reason}", out)
-        _tell(f"{len(states) - len(bad)} of {len(states)} jobs COMPLETED in {_short(self.folder)}", out)
+            tell(f"{state.get('state', 'NOT STARTED')} {_short(self.folder / name)}{reason}", error=bool(bad))
+        tell(f"{len(states) - len(bad)} of {len(states)} jobs COMPLETED in {_short(self.folder)}", error=bool(bad))
         if code in (130, 143):
-            _tell("stopped; the same command continues", sys.stderr)
+            tell("stopped; the same command continues", error=True)
         return code or int(bool(bad) or not states)
 
     def _leaderboard(self) -> str:
@@ -116,9 +116,14 @@ def _short(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _tell(text: str, stream: TextIO) -> None:
-    """Print ``text``, with a question mark for what the stream's encoding lacks; ignore a closed stream."""
-    if text:
-        with suppress(OSError, ValueError):
-            encoding = getattr(stream, "encoding", None) or "utf-8"
-            print(text.encode(encoding, "replace").decode(encoding), file=stream, flush=True)
+def tell(text: str, error: bool = False) -> None:
+    """Print ``text``, with a question mark for what the stream's encoding lacks; ignore a closed stream.
+
+    Args:
+        text: the line or lines.
+        error: to stderr.
+    """
+    stream = sys.stderr if error else sys.stdout
+    with suppress(OSError, ValueError):
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        print(text.encode(encoding, "replace").decode(encoding), file=stream, flush=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from eai.core.directory import read_json
 from eai.core.errors import ConfigError
-from eai.core.sweep.names import is_optuna, overrides_of, sweep_name
+from eai.core.sweep.names import is_optuna, keys_of, sweep_name
 
 # In the attributes of a trial: the number of an earlier one with the same parameters that it stands for.
 _CONTINUES = "continues"
@@ -38,6 +37,11 @@ def check_search(config: DictConfig) -> None:
         return
     _check_direction(config)
     choice = str(config.hydra.runtime.choices.get("hydra/sweeper/sampler"))
+    if choice == "grid":
+        # Optuna's cannot go on with a study whose last cell failed.
+        raise ConfigError(
+            "hydra/sweeper/sampler=grid: expected another sampler; -m a=1,2 b=3,4 tries all without Optuna"
+        )
     if not find_spec(_NEEDS.get(choice, "optuna")):
         raise ConfigError(f"hydra/sweeper/sampler={choice}: needs the package {_NEEDS[choice]}; pip install it")
     try:
@@ -45,12 +49,8 @@ def check_search(config: DictConfig) -> None:
         instantiate(sweeper.sampler, _execution_whitelist_=trusted)
     except Exception as error:  # whatever a sampler of Optuna refuses
         raise ConfigError(f"hydra.sweeper.sampler ({choice}): {error.__cause__ or error}") from error
-    searched = [item for item in overrides_of(config).values() if item.is_sweep_override()]
-    if not searched:
+    if not keys_of(config):
         raise ConfigError("hydra.sweeper.params: expected something to search, as seed=range(9); got nothing")
-    for item in searched:
-        if choice == "grid" and item.is_interval_sweep():
-            raise ConfigError(f"hydra/sweeper/sampler=grid: expected choice(…) or range(…), got {item.input_line}")
 
 
 def _check_direction(config: DictConfig) -> None:
@@ -94,7 +94,7 @@ def queue_again(config: DictConfig, record: Path) -> None:
     Raises:
         ConfigError: the study belongs to another search.
     """
-    from optuna.trial import TrialState, create_trial
+    from optuna.trial import TrialState
 
     sweeper = config.hydra.sweeper
     study = _study(sweeper.get("storage"), sweeper.get("study_name"))
@@ -102,29 +102,27 @@ def queue_again(config: DictConfig, record: Path) -> None:
         return
     if record.is_file() and read_json(record).get("name") != sweep_name(config):
         raise ConfigError(f"hydra.sweep.dir: {record.parent} holds another search; expected a directory of its own")
-    states = [TrialState.RUNNING, *([TrialState.FAIL] if config.retry_failed else [])]
-    done = _superseded(study)
-    for trial in study.get_trials(states=states):
-        if trial.number not in done:
-            # As study.enqueue_trial; a trial of a grid keeps its cell.
-            cell = {key: value for key, value in trial.system_attrs.items() if key in ("grid_id", "search_space")}
-            again = {"fixed_params": trial.params, **cell}
-            study.add_trial(
-                create_trial(state=TrialState.WAITING, system_attrs=again, user_attrs={_CONTINUES: trial.number})
-            )
+    again = (TrialState.RUNNING, TrialState.FAIL) if config.retry_failed else (TrialState.RUNNING,)
+    trials, superseded = study.get_trials(), _superseded(study)
+    # What is queued already, or complete, is not queued once more.
+    waiting = [t.user_attrs[_CONTINUES] for t in trials if t.state == TrialState.WAITING and _CONTINUES in t.user_attrs]
+    known = [t.params for t in trials if t.state == TrialState.COMPLETE or t.number in waiting]
+    for trial in trials:
+        if trial.state in again and trial.number not in superseded and trial.params not in known:
+            study.enqueue_trial(trial.params, user_attrs={_CONTINUES: trial.number})
+            known.append(trial.params)
         if trial.state == TrialState.RUNNING:
             study.tell(trial.number, state=TrialState.FAIL)
 
 
 def _trials_left(total: int, storage: str | None, name: str | None) -> int:
-    """How many trials the study still needs for ``total`` that ended and were not queued again."""
+    """How many trials the study still needs for ``total`` that ended and were not queued again; at least the queue."""
     study = _study(storage, name)
     if study is None:
         return total
-    trials, again = study.get_trials(), _superseded(study)
-    grids = [trial.system_attrs["search_space"] for trial in trials if "search_space" in trial.system_attrs]
-    cells = math.prod(len(values) for values in grids[0].values()) if grids else total
-    return max(0, min(total, cells) - sum(t.state.is_finished() and t.number not in again for t in trials))
+    trials, superseded = study.get_trials(), _superseded(study)
+    ended = sum(trial.state.is_finished() and trial.number not in superseded for trial in trials)
+    return max(total - ended, sum(not trial.state.is_finished() for trial in trials))
 
 
 def _sampler_seed(seed: int, storage: str | None, name: str | None) -> int:
