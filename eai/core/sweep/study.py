@@ -29,6 +29,9 @@ def keeps_study(config: DictConfig) -> bool:
 def check_search(config: DictConfig) -> None:
     """Refuse an Optuna search that would fail at its first trial; other sweepers pass.
 
+    Args:
+        config: the sweep's configuration, with Hydra's.
+
     Raises:
         ConfigError: a direction contradicts its objective, or the sampler cannot be used here.
     """
@@ -38,7 +41,7 @@ def check_search(config: DictConfig) -> None:
     _check_direction(config)
     choice = str(config.hydra.runtime.choices.get("hydra/sweeper/sampler"))
     if choice == "grid":
-        # Optuna's cannot go on with a study whose last cell failed.
+        # Optuna's crashes when the last cell of its grid fails.
         raise ConfigError(
             "hydra/sweeper/sampler=grid: expected another sampler; -m a=1,2 b=3,4 tries all without Optuna"
         )
@@ -100,7 +103,8 @@ def queue_again(config: DictConfig, record: Path) -> None:
     study = _study(sweeper.get("storage"), sweeper.get("study_name"))
     if study is None:
         return
-    if record.is_file() and read_json(record).get("name") != sweep_name(config):
+    name = sweep_name(config)
+    if record.is_file() and read_json(record).get("name", name) != name:
         raise ConfigError(f"hydra.sweep.dir: {record.parent} holds another search; expected a directory of its own")
     again = (TrialState.RUNNING, TrialState.FAIL) if config.retry_failed else (TrialState.RUNNING,)
     trials, superseded = study.get_trials(), _superseded(study)

@@ -132,7 +132,7 @@ def test_only_a_sweep_that_was_stopped_says_how_to_go_on(sweep: Jobs, capsys: py
 
 
 def test_hook_that_matters_exits_where_hydra_would_go_on_with_a_warning(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_of(tmp_path / "sweep", output_dir=str(tmp_path / "sweep" / "job"))
     with pytest.raises(SystemExit) as end:
@@ -140,14 +140,23 @@ def test_hook_that_matters_exits_where_hydra_would_go_on_with_a_warning(
     assert end.value.code == 1
     assert "hydra.sweep.dir: expected one directory for all jobs" in capsys.readouterr().err
 
+    def full(jobs: Jobs, run_dir: str) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Jobs, "add", full)
+    write_json(tmp_path / "sweep.json", {})
+    with pytest.raises(SystemExit):
+        Sweep().on_job_start(config_of(tmp_path, output_dir=str(tmp_path / "job")))
+    assert "error: no space left on device" in capsys.readouterr().err
+
 
 def test_job_is_recorded_from_whatever_directory_it_runs_in(
     jobs: Jobs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (jobs.folder / "sweep.json").write_text("{}")
     monkeypatch.chdir(jobs.folder)  # as hydra.job.chdir does
-    Sweep().on_job_start(config_of(jobs.folder, output_dir=str(jobs.folder / "job")))
-    assert list(jobs.states()) == ["job"]
+    Sweep().on_job_start(config_of(jobs.folder, output_dir=str(jobs.folder / "deep" / "0")))
+    assert list(jobs.states()) == ["deep/0"]
 
 
 def wait() -> None:
