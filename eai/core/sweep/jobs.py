@@ -35,9 +35,16 @@ class Jobs:
         self._records = self.folder / ".jobs"
 
     def add(self, run_dir: str) -> None:
-        """Record the job that runs in ``run_dir``."""
+        """Record the job that runs in ``run_dir``.
+
+        Raises:
+            ConfigError: that is the sweep's own directory.
+        """
+        name = os.path.relpath(run_dir, self.folder)
+        if name == ".":
+            raise ConfigError(f"hydra.sweep.subdir: expected a directory for each job, got {self.folder} for all")
         self._records.mkdir(exist_ok=True)
-        (self._records / quote(os.path.relpath(run_dir, self.folder), safe="+")).touch()
+        (self._records / quote(name, safe="+")).touch()
 
     def clear(self) -> None:
         """Forget all jobs."""
@@ -63,7 +70,7 @@ class Jobs:
             tell(self._leaderboard())
         for name, state in bad.items():
             reason = f": {state['reason']}" if state.get("reason") else ""
-            tell(f"{state.get('state', 'NOT STARTED')} {_short(self.folder / name)}{reason}", error=bool(bad))
+            tell(f"{state.get('state', 'NOT STARTED')} {_short(self.folder / name)}{reason}", error=True)
         tell(f"{len(states) - len(bad)} of {len(states)} jobs COMPLETED in {_short(self.folder)}", error=bool(bad))
         if code in (130, 143):
             tell("stopped; the same command continues", error=True)

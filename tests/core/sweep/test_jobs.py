@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from eai.core.directory import write_json
+from eai.core.errors import ConfigError
 from eai.core.sweep import hooks
 from eai.core.sweep.hooks import Sweep, judged
 from eai.core.sweep.jobs import Jobs
@@ -157,6 +158,11 @@ def test_job_is_recorded_from_whatever_directory_it_runs_in(
     monkeypatch.chdir(jobs.folder)  # as hydra.job.chdir does
     Sweep().on_job_start(config_of(jobs.folder, output_dir=str(jobs.folder / "deep" / "0")))
     assert list(jobs.states()) == ["deep/0"]
+
+
+def test_job_in_the_sweeps_own_directory_is_refused(jobs: Jobs) -> None:
+    with pytest.raises(ConfigError, match=r"hydra\.sweep\.subdir: expected a directory for each job"):
+        jobs.add(str(jobs.folder))
 
 
 def wait() -> None:

@@ -13,6 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 from eai.core.directory import RunDirectory, read_json
+from eai.core.errors import Interrupted
 from eai.core.run.training import train
 from tests.core.jobs import only, processes_in, report, run, started, states, until
 from tests.runs import TINY, composed
@@ -234,3 +235,11 @@ def test_job_waits_for_a_run_that_a_killed_sweep_left_and_takes_its_result(finis
     assert released
     assert score == finished.state()["monitored"]["value"]
     orphan.join()
+
+
+def test_job_that_waits_can_be_stopped(finished: RunDirectory) -> None:
+    stop = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
+    stop.start()
+    with finished.locked(), pytest.raises(Interrupted):
+        train(composed("train", TINY), finished.path, in_sweep=True)
+    stop.join()
