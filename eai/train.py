@@ -11,7 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from eai.core.cli import CONFIG_DIR, EXECUTION_WHITELIST, call, call_job, run_hydra
-from eai.core.sweep.hooks import is_parallel
+from eai.core.sweep.hooks import is_parallel, judged
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="train", execution_whitelist=EXECUTION_WHITELIST)
@@ -27,7 +27,7 @@ def _train(cfg: DictConfig, job: DictConfig, in_sweep: bool) -> float | tuple[fl
     from eai.core.compare.comparison import summary_of_run
     from eai.core.run.run import train
 
-    shares_gpus = in_sweep and is_parallel(HydraConfig.instance().cfg)
+    shares_gpus = in_sweep and is_parallel(job)
     outcome = train(cfg, job.runtime.output_dir, job.overrides.task, job, in_sweep, shares_gpus)
     if outcome.fresh and outcome.rank == 0:
         logging.getLogger("eai").info("%s", summary_of_run(outcome.run))
@@ -35,7 +35,8 @@ def _train(cfg: DictConfig, job: DictConfig, in_sweep: bool) -> float | tuple[fl
 
 
 def main() -> None:
-    run_hydra(app)
+    with judged():
+        run_hydra(app)
 
 
 if __name__ == "__main__":

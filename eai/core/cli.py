@@ -71,10 +71,14 @@ def call(function: Callable[[], T]) -> T:
 
 
 def call_job(function: Callable[[], T], failed: T) -> T:
-    """Call a job of a sweep: one that fails is recorded, and the sweep goes on with ``failed`` for its result.
+    """Call a job of a sweep; return ``failed`` where it fails, so that the sweep continues.
 
-    A signal ends the sweep; where jobs run side by side it is left to the process that started them, and on SLURM its
-    warning has the job started again.
+    A signal ends the sweep. Where jobs run side by side, the process that started them ends it; on SLURM, the warning
+    before the time is up requeues the job.
+
+    Args:
+        function: the job.
+        failed: its result if it fails.
     """
     global _told_to_stop
     if _told_to_stop:
@@ -84,10 +88,10 @@ def call_job(function: Callable[[], T], failed: T) -> T:
     except EaiError as error:
         log.error("error: %s", error)
     except Interrupted as stop:
-        config = HydraConfig.instance().cfg
-        if on_slurm(config) and stop.signum == signal.SIGUSR1:
+        hydra_node = HydraConfig.get()
+        if on_slurm(hydra_node) and stop.signum == signal.SIGUSR1:
             requeue()
-        if not is_parallel(config):
+        if not is_parallel(hydra_node):
             raise SystemExit(stop.exit_code) from stop
         _told_to_stop = True
     except Exception:
@@ -109,13 +113,24 @@ def _run_dir(resume: str | None, fresh: str) -> str:
 
 def _run_name() -> str:
     """A name for a run's directory: the time and a random id, or what all processes of one job have in common."""
-    job, step, torchrun = (os.environ.get(n) for n in ("SLURM_JOB_ID", "SLURM_STEP_ID", "TORCHELASTIC_RUN_ID"))
-    if torchrun:
-        return f"torchrun_{torchrun}"
-    if job and step:
-        # The same again when the job is requeued, which so goes on where it was.
+    fresh = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(2)}"
+    torchrun = os.environ.get("TORCHELASTIC_RUN_ID")
+    if torchrun:  # "none" without --rdzv-id
+        return f"torchrun_{_agreed(fresh) if torchrun == 'none' else torchrun}"
+    job, step = (os.environ.get(name) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
+    several = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+    if job and step and (several or os.environ.get("ENVIRONMENT") == "BATCH"):
+        # A requeued job keeps this name and therefore resumes. Commands typed in an interactive shell share its step.
         return f"slurm_{job}_{step}"
-    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(2)}"
+    return fresh
+
+
+def _agreed(name: str) -> str:
+    """The name that the first of torchrun's processes proposed; torchrun's store keeps it when it restarts them."""
+    import torch.distributed as dist
+
+    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)  # type: ignore[attr-defined]
+    return store.compare_set("eai.run_name", "", name).decode()
 
 
 OmegaConf.register_resolver("eai.run_name", _run_name, use_cache=True, replace=True)

@@ -192,11 +192,14 @@ class RunDirectory:
         return read_json(self.status) if self.status.is_file() else {}
 
     @contextmanager
-    def locked(self) -> Iterator[int]:
+    def locked(self, wait: bool = False) -> Iterator[int]:
         """Hold the directory: yields the lock's file descriptor; freed with its last holder, however that ends.
 
+        Args:
+            wait: for the end of another process that holds it.
+
         Raises:
-            RunInUseError: another process holds it.
+            RunInUseError: another process holds it, and ``wait`` is False.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / ".lock", "a+", opener=no_links) as file:
@@ -205,7 +208,10 @@ class RunDirectory:
             except BlockingIOError:
                 file.seek(0)
                 holder = file.read().strip() or "another process"
-                raise RunInUseError(f"hydra.run.dir: {self.path} is in use by {holder}") from None
+                if not wait:
+                    raise RunInUseError(f"hydra.run.dir: {self.path} is in use by {holder}") from None
+                log.warning("%s is in use by %s; waiting for its end", self.path, holder)
+                fcntl.flock(file, fcntl.LOCK_EX)
             except OSError as error:
                 if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
                     raise

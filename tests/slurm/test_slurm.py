@@ -96,3 +96,17 @@ def test_rank_of_another_node_that_fails_is_named(slurm: dict[str, str], tmp_pat
     )  # fmt: skip
     assert result.returncode == 1
     assert "error: seed: expected the same in all processes" in result.stderr
+
+
+def test_commands_typed_in_an_interactive_step_have_a_directory_each_and_a_requeued_step_its_own(
+    slurm: dict[str, str], tmp_path: Path
+) -> None:
+    name = f"{sys.executable} -c 'from eai.core.cli import _run_name; print(_run_name())'"
+    names = ask("srun", "--partition=test", "-n1", "bash", "-c", f"{name}; {name}", env=slurm).split()
+    assert len(set(names)) == 2
+    assert not any(name.startswith("slurm") for name in names)
+    script = tmp_path / "batch.sh"
+    script.write_text(f"#!/bin/bash\nsrun -n1 {name}\n")
+    submit = ["sbatch", "--parsable", "--wait", "--partition=test", f"--output={tmp_path / 'name.txt'}", str(script)]
+    assert (job := ask(*submit, env=slurm).strip())
+    assert (tmp_path / "name.txt").read_text().strip() == f"slurm_{job}_0"

@@ -121,7 +121,9 @@ def train(
             if count == processes():
                 preflight(experiment, *built)
 
-        checkpoint, lock = from_rank_zero(lambda: _begin(run, wanted, in_sweep, hydra, held))
+        checkpoint, lock, facts = from_rank_zero(lambda: _begin(run, wanted, in_sweep, hydra, held))
+        if facts is not None:
+            return Outcome(run, wanted.resolved, experiment, facts, fresh=False, rank=rank())
         if processes() > 1:
             held.enter_context(reported(run, rank()))
         try:
@@ -212,11 +214,15 @@ def _finished(run: RunDirectory, wanted: Wanted, in_sweep: bool) -> dict[str, An
 
 def _begin(
     run: RunDirectory, wanted: Wanted, in_sweep: bool, hydra: DictConfig | None, held: ExitStack
-) -> tuple[Path | None, int]:
-    """Take the directory; return the checkpoint to go on from and the lock. ``held`` keeps lock and status."""
-    lock = held.enter_context(run.locked())
-    if _finished(run, wanted, in_sweep) is not None:
-        raise ConfigError(f"hydra.run.dir: {run.path} was completed by another process meanwhile")
+) -> tuple[Path | None, int, dict[str, Any] | None]:
+    """Take the directory; return the checkpoint to go on from, the lock, and the status if it is COMPLETED after all.
+
+    ``held`` keeps the lock and the run's own status.
+    """
+    # In a sweep that was killed, a job may still run: its result is this job's too.
+    lock = held.enter_context(run.locked(wait=in_sweep))
+    if (facts := _finished(run, wanted, in_sweep)) is not None:
+        return None, lock, facts
     run.remove_leftovers()
     held.enter_context(run.tracked())
     with disk_errors_named(run):
@@ -225,7 +231,7 @@ def _begin(
     checkpoint = wanted.checkpoint or (run.last if run.last.is_file() else None)
     if checkpoint is not None:
         check_checkpoint(checkpoint, resumable=True)
-    return checkpoint, lock
+    return checkpoint, lock, None
 
 
 def _differences(run: RunDirectory, cfg: DictConfig) -> str:

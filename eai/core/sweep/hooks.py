@@ -1,174 +1,167 @@
-"""What happens around a sweep: its directory, its summary, signals to its jobs, and the names of those that failed.
+"""Hydra's hooks around a sweep, and the exit code that follows from its jobs.
 
-Free of torch, since Hydra loads it for ``--help`` too.
+Hydra turns an ordinary exception of a callback into a warning. Therefore a hook that matters exits with an error line
+instead, and the exit code is decided in :func:`judged`, outside Hydra. Free of torch: Hydra loads it for ``--help``.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
-import socket
 import subprocess
-import sys
-import time
-from contextlib import ExitStack
-from pathlib import Path
-from types import FrameType
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from typing import Any
 
+import hydra
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from eai.core.directory import RunDirectory, write_json
-from eai.core.errors import RunInUseError
-from eai.core.sweep.names import keys_of_this_sweep
-from eai.core.sweep.study import queue_cut_off_trials
+from eai.core.errors import ConfigError, EaiError, RunInUseError
+from eai.core.schema import Experiment
+from eai.core.sweep.jobs import Jobs, tell
+from eai.core.sweep.names import first_jobs, keys_of, sweep_name
+from eai.core.sweep.study import check_search, keeps_study, parallel_jobs, queue_again
 
 log = logging.getLogger("eai")
-STOP_SECONDS = 13.0
-_held = ExitStack()  # the lock of the sweep's directory, until this process ends
+_locks = ExitStack()  # the lock of the sweep's directory, until this process ends
+_sweeps: list[Jobs] = []  # the sweep that this process runs, once it was accepted
+
+_Hook = Callable[..., None]
+
+
+def _never_swallowed(hook: _Hook) -> _Hook:
+    @functools.wraps(hook)
+    def wrapped(self: Callback, config: DictConfig, **context: Any) -> None:
+        try:
+            hook(self, config, **context)
+        except Exception as error:
+            if not isinstance(error, EaiError):
+                log.exception("%s failed", hook.__name__)
+            tell(f"error: {error}", error=True)
+            raise SystemExit(1) from error
+
+    return wrapped
 
 
 class Sweep(Callback):
-    """Hydra's hooks around a sweep: prepares its directory, keeps its summary, stops its jobs, names its failures."""
+    """Prepare a sweep's directory, record its jobs, keep its summary."""
 
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Everything that must be known before the first job; Hydra keeps what resolvers return here for all jobs."""
-        folder = Path(config.hydra.sweep.dir)
+    @_never_swallowed
+    def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **_: Any) -> None:
+        """Check the request, take the directory, and resolve what Hydra caches for all jobs.
+
+        Args:
+            config: Hydra's and the application's configuration, without the values that are swept.
+            config_name: the primary configuration.
+        """
+        _check_request(config, config_name)
+        check_search(config)
+        jobs = Jobs(config)
         OmegaConf.select(config, "hydra.sweep.subdir")
-        _check_direction(config)
+        sweep = RunDirectory(jobs.folder)
         try:
-            _held.enter_context(RunDirectory(folder).locked())
+            _locks.enter_context(sweep.locked())
         except RunInUseError as error:
-            _refuse(str(error))
-        if config.hydra.sweeper.get("storage"):
-            queue_cut_off_trials(config)
-        else:  # a study keeps its jobs; other sweeps are told anew which ones are theirs
-            for name in (folder / ".jobs").glob("*"):
-                name.unlink()
-        swept = keys_of_this_sweep()
-        write_json(folder / "sweep.json", {"overrides": list(config.hydra.overrides.task), "swept": swept})
-        if on_slurm(config):
-            # The warning before a job's time is up: our own handler for it saves and requeues.
+            raise ConfigError(f"hydra.sweep.dir: {str(error).partition(': ')[2]}") from None
+        if keeps_study(config):
+            queue_again(config, sweep.path / "sweep.json")
+        else:
+            jobs.clear()
+        write_json(
+            sweep.path / "sweep.json",
+            {"overrides": list(config.hydra.overrides.task), "swept": keys_of(config), "name": sweep_name(config)},
+        )
+        _sweeps.append(jobs)
+        if on_slurm(config.hydra):
+            # The warning before a job's time is up: our own handler saves and requeues.
             os.environ["SUBMITIT_PREEMPT_SIGNAL"] = "USR1"
-        if is_parallel(config):
+        if is_parallel(config.hydra):
             _warn_of_crowding(config)
             for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-                signal.signal(signum, lambda number, frame: _stop_jobs(folder, number, frame))
+                signal.signal(signum, lambda number, _: jobs.stop(number))
 
+    @_never_swallowed
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
-            jobs = Path(config.hydra.sweep.dir) / ".jobs"
-            jobs.mkdir(parents=True, exist_ok=True)
-            (jobs / Path(config.hydra.runtime.output_dir).name).touch()
+            jobs = Jobs(config)
+            if not (jobs.folder / "sweep.json").is_file():
+                raise ConfigError(f"hydra.sweep.dir: expected one directory for all jobs, got {jobs.folder} for one")
+            jobs.add(config.hydra.runtime.output_dir)
 
     def on_job_end(self, config: DictConfig, **_: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
-            from eai.core.compare.leaderboard import write_summary
-
-            write_summary(Path(config.hydra.sweep.dir))
-
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Print the leaderboard, name what did not complete, and see to a failing exit code."""
-        from eai.core.compare.leaderboard import leaderboard
-
-        folder = Path(config.hydra.sweep.dir)
-        jobs = sorted((folder / ".jobs").glob("*"))
-        if jobs:
-            print(leaderboard([folder], failures=False))
-        bad = [(job.name, state) for job in jobs if (state := _state(folder / job.name)).get("state") != "COMPLETED"]
-        for name, state in bad:
-            reason = f": {state['reason']}" if state.get("reason") else ""
-            print(f"{state.get('state', 'NOT STARTED')} {folder / name}{reason}", file=sys.stderr)
-        print(
-            f"{len(jobs) - len(bad)} of {len(jobs)} jobs COMPLETED in {folder}", file=sys.stderr if bad else sys.stdout
-        )
-        if isinstance(sys.exc_info()[1], SystemExit | KeyboardInterrupt):
-            print("stopped; the same command goes on where it was", file=sys.stderr)
-        elif bad:
-            raise SystemExit(1)
+            Jobs(config).summarise()
 
 
-def is_parallel(config: DictConfig) -> bool:
-    """Whether jobs run side by side in other processes of this machine."""
-    return "joblib" in str(config.hydra.launcher.get("_target_"))
+@contextmanager
+def judged() -> Iterator[None]:
+    """Run the application inside; a sweep in which a job did not complete ends with exit status 1.
+
+    Raises:
+        SystemExit: with the application's own status, or 1.
+    """
+    try:
+        yield
+    except (SystemExit, KeyboardInterrupt) as end:
+        code = end.code if isinstance(end, SystemExit) else 130
+        if _sweeps:
+            code = _sweeps[-1].report(code if isinstance(code, int) else int(code is not None))
+        raise SystemExit(code) from None
+    if _sweeps and (code := _sweeps[-1].report(0)):
+        raise SystemExit(code)
 
 
-def on_slurm(config: DictConfig) -> bool:
-    """Whether jobs are submitted to SLURM."""
-    return "SlurmLauncher" in str(config.hydra.launcher.get("_target_"))
+def is_parallel(hydra_node: Any) -> bool:
+    """Whether jobs run side by side in other processes of this machine; ``hydra_node`` is Hydra's configuration."""
+    return "joblib" in str(hydra_node.launcher.get("_target_"))
+
+
+def on_slurm(hydra_node: Any) -> bool:
+    """Whether jobs are submitted to SLURM; ``hydra_node`` is Hydra's configuration."""
+    return "SlurmLauncher" in str(hydra_node.launcher.get("_target_"))
 
 
 def requeue() -> None:
-    """Ask SLURM to start this job again: it goes on from its checkpoint, and whoever waits for it waits on."""
+    """Ask SLURM to start this job again: it resumes from its checkpoint, and whoever waits for it keeps waiting."""
     if os.environ.get("SLURM_PROCID") == "0":
         array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
-        # One task of an array has the number of the whole array for its own.
+        # SLURM_JOB_ID of one task of an array can be the number of the whole array.
         job = f"{array}_{task}" if array and task else os.environ["SLURM_JOB_ID"]
         subprocess.run(["scontrol", "requeue", job], check=False, timeout=60)
 
 
-def _state(folder: Path) -> dict[str, Any]:
-    return RunDirectory(folder).state()
-
-
-def _check_direction(config: DictConfig) -> None:
-    direction = config.hydra.sweeper.get("direction")
-    if direction is None:
-        return
-    given = [direction] if not OmegaConf.is_list(direction) else list(direction)
-    told = [str(getattr(item, "name", item)) for item in given]
-    for name, asked in zip(config.objectives, told, strict=False):
-        wanted = "maximize" if name == "score" and config.monitor.mode == "max" else "minimize"
-        if asked != wanted:
-            _refuse(f"hydra.sweeper.direction: expected {wanted} for {name}, got {asked}")
-    if len(told) != len(config.objectives):
-        _refuse(f"objectives: expected one for each of hydra.sweeper.direction={told}, got {list(config.objectives)}")
-
-
-def _refuse(message: str) -> None:
-    # Hydra turns an ordinary exception of a callback into a warning.
-    print(f"error: {message}", file=sys.stderr)
-    raise SystemExit(1)
+def _check_request(config: DictConfig, config_name: str | None) -> None:
+    """Refuse what every job, or every job with one of the swept choices, would fail for."""
+    if config.resume or "resume" in keys_of(config):
+        raise ConfigError("resume: expected a single run, got -m; resume each run by itself: eai-train resume=RUN")
+    known, swept = {field.name for field in fields(Experiment)}, keys_of(config)
+    for job in first_jobs(config):
+        try:
+            composed = hydra.compose(config_name, [*config.hydra.overrides.hydra, *job.values()])
+        except (HydraException, OmegaConfBaseException) as error:
+            combination = " ".join(job[key] for key in swept if key in job)
+            told = " ".join(str(error).partition("Config search path")[0].split())
+            raise ConfigError(f"the job {combination}: {told}") from error
+        if unknown := sorted(str(key) for key in composed if key not in known):
+            raise ConfigError(f"{', '.join(unknown)}: unknown key (known here: {', '.join(sorted(known))})")
 
 
 def _warn_of_crowding(config: DictConfig) -> None:
-    cores, jobs = os.cpu_count() or 1, int(config.hydra.launcher.n_jobs)
-    jobs = cores if jobs < 0 else jobs
+    cores, jobs = os.cpu_count() or 1, parallel_jobs(config.hydra.launcher.n_jobs)
     accelerator = config.accelerator
     each = int(accelerator.threads or 1) * (accelerator.devices if isinstance(accelerator.devices, int) else 1)
     if accelerator.accelerator == "cpu" and jobs * each > cores:
         log.warning(
-            "hydra.launcher.n_jobs=%d × %d threads per job is more than the %d cores: jobs will slow each other down",
+            "hydra.launcher.n_jobs=%d × %d threads per job exceed the %d cores: jobs will slow each other down",
             jobs,
             each,
             cores,
         )
-
-
-def _stop_jobs(folder: Path, signum: int, frame: FrameType | None) -> None:
-    """Pass a signal on to every job that runs on this machine, wait until all have saved, and leave."""
-    told: set[int] = set()
-    deadline, quiet = time.monotonic() + STOP_SECONDS, 0
-    while quiet < 3 and time.monotonic() < deadline:
-        running = [
-            state["pid"] for job in (folder / ".jobs").glob("*") if _runs_here(state := _state(folder / job.name))
-        ]
-        for pid in set(running) - told:
-            os.kill(pid, signum)
-            told.add(pid)
-        quiet = 0 if running else quiet + 1
-        time.sleep(0.2)
-    raise SystemExit(130 if signum == signal.SIGINT else 143)
-
-
-def _runs_here(state: dict[str, Any]) -> bool:
-    if state.get("state") != "RUNNING" or state.get("host") != socket.gethostname():
-        return False
-    try:
-        os.kill(state["pid"], 0)
-    except OSError:
-        return False
-    return True

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-from eai.core.directory import read_json
-from eai.core.sweep.names import sweep_name, swept_keys
+from eai.core.directory import RunDirectory, read_json
+from eai.core.errors import Interrupted
+from eai.core.run.run import train
 from tests.core.jobs import only, processes_in, report, run, started, states, until
-from tests.runs import TINY
+from tests.runs import TINY, composed
 
 QUICK = (*TINY, "figures.at_end=false")
 SOLVER = (
@@ -26,26 +29,14 @@ def sweep_of(folder: Path) -> Path:
     return only((folder / "outputs" / "sweeps").iterdir())
 
 
-def test_swept_keys_are_those_with_several_values_and_what_is_typed_fixes_a_search() -> None:
-    params = OmegaConf.create({"model.lr": "tag(log, interval(1e-4, 1e-2))", "model.width": "choice(1,2)"})
-    assert swept_keys(["task=dynamics", "seed=0,1", "data.x='a,b'", "+n=range(3)"], None) == ["seed", "n"]
-    assert swept_keys(["model.width=3", "seed=1"], params) == ["model.lr"]
-
-
-def test_same_command_means_the_same_sweep_in_any_order_and_with_more_trials() -> None:
-    name = sweep_name(["task=dynamics", "seed=0,1"], ["seed"])
-    assert name.startswith("seed_")
-    assert sweep_name(["seed=0,1", "task=dynamics", "retry_failed=true", "trials=50"], ["seed"]) == name
-    assert sweep_name(["task=dynamics", "seed=0,2"], ["seed"]) != name
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_same_sweep_again_skips_completed_jobs_continues_others_and_retries_failures_on_request(
     tmp_path: Path, clean_environment: dict[str, str]
 ) -> None:
     command = ("-m", *QUICK, "model.optimizer.lr=1e-3,1e30", "seed=0,1", "data.batch_size=8")
-    assert run("train", *command, cwd=tmp_path, env=clean_environment) == 1
+    # Not even a terminal that cannot print the leaderboard hides a failure.
+    assert run("train", *command, cwd=tmp_path, env=clean_environment | {"PYTHONIOENCODING": "ascii"}) == 1
     sweep = sweep_of(tmp_path)
     first = states(sweep)
     names = [name.rsplit("_", 1)[0] for name in first]
@@ -155,18 +146,24 @@ def test_failing_trials_are_recorded_and_two_objectives_reach_the_study(
 
     command = (
         "-m", "sweep=assimilation", *SOLVER, "model.net.steps=choice(1,2)", "model.optimizer.lr=choice(1e-3,1e30)",
-        "hydra/sweeper/sampler=grid", "objectives=[score,parameters]",
+        "hydra/sweeper/sampler=random", "objectives=[score,parameters]",
         "hydra.sweeper.direction=[minimize,minimize]", "trials=4",
     )  # fmt: skip
     assert run("train", *command, cwd=tmp_path, env=clean_environment) == 1
     sweep = sweep_of(tmp_path)
     study = optuna.load_study(study_name="assimilation", storage=f"sqlite:///{sweep / 'study.db'}")
     done = {tuple(trial.values) for trial in study.trials if trial.values}
-    statuses = [read_json(path) for path in sweep.glob("*/status.json")]
+    statuses = {path: read_json(path) for path in sweep.glob("*/status.json")}
     assert len(study.trials) == 4
-    failed = sum(trial.state.name == "FAIL" for trial in study.trials)
-    assert failed == sum(status["state"] == "FAILED" for status in statuses) > 0
-    assert done == {(s["monitored"]["value"], s["parameters"]) for s in statuses if s["state"] == "COMPLETED"}
+    bad = [path for path, status in statuses.items() if status["state"] == "FAILED"]
+    assert 0 < len(bad) < len(statuses)
+    told = {(s["monitored"]["value"], s["parameters"]) for s in statuses.values() if s["state"] == "COMPLETED"}
+    assert done == told
+
+    before = {path: path.stat().st_mtime_ns for path in statuses}
+    assert run("train", *command, "retry_failed=true", cwd=tmp_path, env=clean_environment) == 1
+    assert [path for path in before if path.stat().st_mtime_ns != before[path]] == bad
+    assert len(study.get_trials()) == 4 + len(bad)
 
 
 @pytest.mark.slow
@@ -190,9 +187,59 @@ def test_signal_to_a_parallel_sweep_reaches_all_its_jobs_and_the_same_command_co
 
 
 def test_second_sweep_in_the_same_directory_is_refused(tmp_path: Path, clean_environment: dict[str, str]) -> None:
-    from eai.core.directory import RunDirectory
-
     with RunDirectory(tmp_path / "sweep").locked():
-        code = run("train", "-m", *QUICK, f"hydra.sweep.dir={tmp_path / 'sweep'}", cwd=tmp_path, env=clean_environment)
-    assert code == 1
-    assert "is in use by process" in (tmp_path / "output.txt").read_text()
+        command = ("-m", *QUICK, "seed=0,1", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+        assert run("train", *command, cwd=tmp_path, env=clean_environment) == 1
+    output = (tmp_path / "output.txt").read_text()
+    assert output.startswith(f"error: hydra.sweep.dir: {tmp_path / 'sweep'} is in use by process")
+    assert "stopped" not in output
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["+x=1,2"], "error: x: unknown key (known here: accelerator, "),
+        (["resume=outputs/a,outputs/b"], "error: resume: expected a single run, got -m"),
+        (["seed=0,1", "resume=outputs/a"], "error: resume: expected a single run, got -m"),
+        (
+            ["seed=3,4", "model/assimilation=increment_mlp,nope"],
+            "error: the job seed=3 model/assimilation=nope: In 'task/assimilation': Could not find",
+        ),
+        (["sweep=assimilation", "hydra/sweeper/sampler=grid"], "error: hydra/sweeper/sampler=grid: expected another"),
+    ],
+)
+def test_sweep_in_which_every_job_would_fail_is_refused_before_anything_is_made(
+    overrides: list[str], expected: str, tmp_path: Path, clean_environment: dict[str, str]
+) -> None:
+    assert run("train", "-m", "task=assimilation", *overrides, cwd=tmp_path, env=clean_environment) == 1
+    output = (tmp_path / "output.txt").read_text()
+    assert output.startswith(expected)
+    assert output.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["output.txt"]
+
+
+def test_job_waits_for_a_run_that_a_killed_sweep_left_and_takes_its_result(finished: RunDirectory) -> None:
+    released = []
+
+    def hold() -> None:
+        with finished.locked():
+            held.set()
+            time.sleep(0.3)
+            released.append(True)
+
+    held = threading.Event()
+    orphan = threading.Thread(target=hold)
+    orphan.start()
+    held.wait()
+    score = train(composed("train", TINY), finished.path, in_sweep=True)
+    assert released
+    assert score == finished.state()["monitored"]["value"]
+    orphan.join()
+
+
+def test_job_that_waits_can_be_stopped(finished: RunDirectory) -> None:
+    stop = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
+    stop.start()
+    with finished.locked(), pytest.raises(Interrupted):
+        train(composed("train", TINY), finished.path, in_sweep=True)
+    stop.join()
