@@ -231,7 +231,7 @@ def test_job_waits_for_a_run_that_a_killed_sweep_left_and_takes_its_result(finis
     orphan = threading.Thread(target=hold)
     orphan.start()
     held.wait()
-    score = train(composed("train", TINY), finished.path, in_sweep=True)
+    (score,) = train(composed("train", TINY), finished.path, in_sweep=True).objectives
     assert released
     assert score == finished.state()["monitored"]["value"]
     orphan.join()
