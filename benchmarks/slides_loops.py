@@ -125,8 +125,8 @@ def _noise(size: int) -> np.ndarray:
 
 
 def _diamond(size: int) -> np.ndarray:
-    x, y = _grid(size)
-    return (np.abs(x) + np.abs(y) <= 0.5).astype(float)
+    i, j = np.abs(np.indices((size, size)) - size // 2)
+    return (i + j <= size // 2).astype(float)
 
 
 def _dots(size: int) -> np.ndarray:

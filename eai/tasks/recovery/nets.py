@@ -107,14 +107,15 @@ class VAE(nn.Module):
     Args:
         height, width: of the images, which the linear layers are tied to; at least 8.
         latent_dim: numbers in the code z.
+        rectify: put a ReLU after the linear layer that expands z, as the slides' authors do.
     """
 
-    def __init__(self, height: int, width: int, latent_dim: int = 2) -> None:
+    def __init__(self, height: int, width: int, latent_dim: int = 2, rectify: bool = False) -> None:
         super().__init__()
         require(height >= 8, "height", "at least 8", height)
         require(width >= 8, "width", "at least 8", width)
         require(latent_dim >= 1, "latent_dim", "at least 1", latent_dim)
-        self.height, self.width, self.latent_dim = height, width, latent_dim
+        self.height, self.width, self.latent_dim, self.rectify = height, width, latent_dim, rectify
         self._code = (64, code_size(height), code_size(width))
         features = 64 * code_size(height) * code_size(width)
         self.encoder, self.decoder = Encoder(), Decoder()
@@ -136,4 +137,7 @@ class VAE(nn.Module):
 
     def decode(self, z: Float[Tensor, "b latent"]) -> Float[Tensor, "b 1 h w"]:
         """The image of a code."""
-        return self.decoder(self.expand(z).unflatten(1, self._code), self.height, self.width)
+        features = self.expand(z)
+        if self.rectify:
+            features = features.relu()
+        return self.decoder(features.unflatten(1, self._code), self.height, self.width)

@@ -94,9 +94,11 @@ def noise_with_circle(count: int, height: int, width: int, generator: torch.Gene
 
 
 def diamond(height: int, width: int) -> Float[Tensor, "h w"]:
-    """1 where |x| + |y| ≤ 0.5."""
-    y, x = _coordinates(height, width)
-    return (x.abs() + y.abs() <= 0.5 + _ROUNDING).float()
+    """1 where |i − a|/a + |j − b|/b ≤ 1 in row i and column j, a = ⌊height/2⌋, b = ⌊width/2⌋: 419 of 28 × 28 pixels."""
+    a, b = height // 2, width // 2
+    # In whole numbers, so that pixels on the edge do not depend on rounding.
+    i, j = (torch.arange(height) - a).abs()[:, None], (torch.arange(width) - b).abs()
+    return (i * b + j * a <= a * b).float()
 
 
 def grid_of_dots(height: int, width: int) -> Float[Tensor, "h w"]:

@@ -35,7 +35,6 @@ FORMULAS: dict[str, tuple[Callable[[int, int, Fraction, Fraction], float], bool]
     "checkerboard": (lambda i, j, y, x: float((i + j) % 2), False),
     "star": (lambda i, j, y, x: math.sin(10 * math.atan2(y, x)), True),
     "spiral": (lambda i, j, y, x: math.sin(6 * math.sqrt(x * x + y * y)), True),
-    "diamond": (lambda i, j, y, x: float(abs(x) + abs(y) <= Fraction(1, 2)), False),
     "grid_of_dots": (lambda i, j, y, x: float(i % 4 == 0 and j % 4 == 0), False),
 }
 
@@ -50,8 +49,18 @@ def test_pattern_equals_its_formula_pixel_by_pixel(name: str, height: int, width
     assert torch.equal(class_means(height, width)[CLASSES.index(name)], image)
 
 
+@pytest.mark.parametrize(("height", "width"), [(HEIGHT, WIDTH), (28, 28)])
+def test_diamond_reaches_from_edge_to_edge(height: int, width: int) -> None:
+    a, b = height // 2, width // 2
+    expected = [[Fraction(abs(i - a), a) + Fraction(abs(j - b), b) <= 1 for j in range(width)] for i in range(height)]
+    image = patterns.diamond(height, width)
+    assert torch.equal(image, torch.tensor(expected).float())
+    assert torch.equal(class_means(height, width)[CLASSES.index("diamond")], image)
+    assert (height, width) != (28, 28) or image.sum() == 419  # as the slides' authors draw it
+
+
 def test_every_class_but_the_noise_has_a_formula() -> None:
-    assert set(CLASSES) - set(FORMULAS) == {CLASSES[NOISE]} == {"noise_with_circle"}
+    assert set(CLASSES) - set(FORMULAS) - {"diamond"} == {CLASSES[NOISE]} == {"noise_with_circle"}
 
 
 def test_circle_is_one_and_the_noise_around_it_is_uniform_and_new_in_each_sample(generator: torch.Generator) -> None:
