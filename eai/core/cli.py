@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import re
 import secrets
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from eai.core.directory import no_links
 from eai.core.errors import EaiError, Interrupted
 from eai.core.sweep.hooks import is_parallel, on_slurm, requeue
 
@@ -22,8 +29,9 @@ log = logging.getLogger("eai")
 T = TypeVar("T")
 _told_to_stop = False  # in a process that runs jobs for another one: it takes no further job
 
-# The only code that a configuration may name as a `_target_`. Never read from a configuration.
-EXECUTION_WHITELIST = ("eai.*", "lightning.Trainer", "lightning.pytorch.trainer.trainer.Trainer", "torch.optim.*")
+# What Hydra itself may build for eai. What a run is built from is checked in `eai.core.config`.
+EXECUTION_WHITELIST = ("eai.core.sweep.hooks.Sweep",)
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def find_config_dir(package: Path | None = None) -> Path:
@@ -52,9 +60,85 @@ def split_group_choice(argument: str) -> str:
 
 
 def run_hydra(app: Callable[[], object]) -> None:
-    """Run a Hydra application on the command line's arguments."""
+    """Run a Hydra application on the command line's arguments; say what Hydra refuses in one line.
+
+    Args:
+        app: decorated with ``hydra.main``.
+
+    Raises:
+        SystemExit: 1 for a mistake on the command line or in a configuration, 130 after Ctrl-C.
+    """
+    make_output_lenient()
+    if sys.argv[1:] == ["--version"]:
+        from eai import __version__
+
+        print(f"eai {__version__}")
+        return
     sys.argv[1:] = [split_group_choice(argument) for argument in sys.argv[1:]]
-    app()
+    if "HYDRA_FULL_ERROR" in os.environ:
+        app()
+        return
+    # Hydra then raises its errors instead of printing them over many lines.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        app()
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    finally:
+        del os.environ["HYDRA_FULL_ERROR"]
+
+
+def make_output_lenient() -> None:
+    """Let output never fail for want of an encoding or of a stream: what cannot be written becomes a question mark."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _one_line(error: Exception) -> str:
+    """What Hydra refuses, without its search path, with the near misses of a name that is not there."""
+    if isinstance(error, OverrideParseException) and "mismatched input '='" in str(error):
+        key, _, value = error.override.partition("=")
+        return f"{error.override}: a value that holds '=' needs quotes: '{key}=\"{value}\"'"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        close = get_close_matches(name, error.options or (), n=2, cutoff=0.5)
+        guess = f"; did you mean {' or '.join(close)}?" if close else ""
+        known = f" (known here: {', '.join(error.options)})" if error.options else ""
+        return f"{group}={name}: there is no such choice{guess}{known}"
+    text = str(error).partition("Config search path")[0].partition("\nAvailable options")[0]
+    cause = f" ({error.__cause__})" if isinstance(error.__cause__, OmegaConfBaseException) else ""
+    return " ".join(f"{text}{cause}".partition("See https")[0].split())
+
+
+class _PlainText(logging.Formatter):
+    """Messages without the escape codes that colour a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _ANSI.sub("", super().format(record))
+
+
+@contextmanager
+def logged_to(path: Path) -> Iterator[None]:
+    """Append what is logged inside to a file, in plain text, without following a symbolic link.
+
+    Args:
+        path: of the file; it is created, its folder is not.
+    """
+    with open(path, "a", encoding="utf-8", opener=no_links) as file:
+        handler = logging.StreamHandler(file)
+        handler.setFormatter(_PlainText("%(message)s"))
+        logging.getLogger().addHandler(handler)
+        try:
+            yield
+        finally:
+            logging.getLogger().removeHandler(handler)
 
 
 def call(function: Callable[[], T]) -> T:

@@ -22,17 +22,39 @@ import hydra
 from beartype import BeartypeConf
 from beartype.door import is_bearable
 from hydra.errors import InstantiationException
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from eai.core.cli import EXECUTION_WHITELIST
 from eai.core.directory import RESOLVER, flat_keys
 from eai.core.errors import ConfigError
 from eai.core.schema import Experiment
 
-_HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+_HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
 _INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
+# Hydra's own check of what it calls, behind ours.
+_WHITELIST = ("eai.tasks.*", "lightning.Trainer", "lightning.pytorch.trainer.trainer.Trainer", "torch.optim.*")
+# Arguments of lightning.Trainer that eai sets itself, with the key that says the same.
+_OURS = {
+    "accelerator": "accelerator.accelerator",
+    "devices": "accelerator.devices",
+    "num_nodes": "accelerator.num_nodes",
+    "strategy": "accelerator.strategy",
+    "precision": "accelerator.precision",
+    "gradient_clip_val": "optimization.clip_norm",
+    "gradient_clip_algorithm": "optimization.clip_norm, of the Euclidean norm",
+    "accumulate_grad_batches": "optimization.accumulate",
+    "fast_dev_run": "trainer=debug",
+    "barebones": "figures.at_end=false and trainer=debug",
+    "overfit_batches": "trainer.limit_train_batches",
+    "default_root_dir": "hydra.run.dir",
+    "logger": "none: a run logs to TensorBoard",
+    "callbacks": "none: callbacks cannot be added yet",
+    "plugins": "none: eai chooses them",
+    "enable_progress_bar": "none: a terminal has a bar, a file has lines",
+    "enable_checkpointing": "none: a run always keeps its best and its last checkpoint",
+    "use_distributed_sampler": "none: eai divides samples without padding",
+    "reload_dataloaders_every_n_epochs": "data.fresh",
+}
 
 
 def resolve(cfg: DictConfig) -> DictConfig:
@@ -71,21 +93,70 @@ def portable(cfg: DictConfig) -> DictConfig:
     return copy
 
 
-def check_experiment(cfg: DictConfig) -> Experiment:
-    """Check a resolved configuration as a whole and return its typed top level."""
+def check_top_level(cfg: DictConfig) -> Experiment:
+    """The typed top level of a resolved configuration; knows nothing of what its nodes build, and imports no torch.
+
+    Args:
+        cfg: the resolved configuration.
+
+    Raises:
+        ConfigError: names the key that is unknown, missing, of another type or out of range.
+    """
     content = cast(dict[str, Any], OmegaConf.to_container(cfg))
     _check_arguments("", Experiment, content)
-    experiment = _construct("", Experiment, content)
-    assert isinstance(experiment, Experiment)
+    return cast(Experiment, _construct("", Experiment, content))
+
+
+def check_experiment(cfg: DictConfig) -> Experiment:
+    """Check a resolved configuration as a whole and return its typed top level.
+
+    Args:
+        cfg: the resolved configuration.
+
+    Raises:
+        ConfigError: names the first mistake by its key. Nothing was built.
+    """
+    experiment = check_top_level(cfg)
     for key in ("data", "model", "trainer", "shared"):
-        for problem in _problems(key, content.get(key, {})):
+        for problem in _problems(key, OmegaConf.to_container(cfg.get(key, OmegaConf.create()))):
             raise ConfigError(problem)
     return experiment
+
+
+def check_trainer(cfg: DictConfig) -> None:
+    """Check what a training, and not only a loaded run, needs of ``cfg.trainer``.
+
+    Args:
+        cfg: the resolved configuration.
+
+    Raises:
+        ConfigError: an argument of the Trainer has a key of its own, or leaves nothing to train, validate or test on.
+    """
+    trainer = cfg.trainer
+    for name, instead in _OURS.items():
+        harmless = {"accumulate_grad_batches": 1, "fast_dev_run": False, "overfit_batches": 0.0}.get(name)
+        if (value := trainer.get(name)) is not None and (harmless is None or value != harmless):
+            raise ConfigError(f"trainer.{name}: is not passed on; set {instead}")
+    for name, key in (("max_epochs", "epochs"), ("check_val_every_n_epoch", "validate_every_n_epochs")):
+        if trainer.get(name) not in (None, cfg[key]):
+            raise ConfigError(f"trainer.{name}: set {key}, which schedules and sweeps follow; got {trainer[name]}")
+    for split in ("train", "val", "test"):
+        if trainer.get(f"limit_{split}_batches", 1.0) == 0:
+            raise ConfigError(f"trainer.limit_{split}_batches: expected above 0, got 0; trainer=debug is a quick look")
+
+
+def is_shortened(cfg: DictConfig) -> bool:
+    """Whether the Trainer ends a run early or skips data, so that its scores say nothing of the experiment."""
+    trainer = cfg.trainer
+    limits = (trainer.get(f"limit_{split}_batches", 1.0) != 1.0 for split in ("train", "val", "test"))
+    return any(limits) or any(trainer.get(name) not in (None, -1) for name in ("max_steps", "max_time"))
 
 
 @contextmanager
 def named_by_key(key: str) -> Iterator[None]:
     """Turn what constructors refuse into a ``ConfigError`` that starts with the key of their node."""
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
     try:
         yield
     except InstantiationException as error:
@@ -102,7 +173,7 @@ def build(cfg: DictConfig, key: str, **arguments: Any) -> Any:
     """Instantiate the node ``key``; a ``ConfigError`` says by key what cannot be built."""
     with named_by_key(key):
         return hydra.utils.instantiate(
-            cfg[key], _convert_="all", _execution_whitelist_=EXECUTION_WHITELIST, **arguments
+            cfg[key], _convert_="all", _execution_whitelist_=_WHITELIST, **arguments
         )
 
 
@@ -120,6 +191,8 @@ def _construct(key: str, cls: type, content: Mapping[str, Any]) -> Any:
 
 def _problems(key: str, node: Any) -> Iterator[str]:
     """Every mistake at and below ``node``, outermost first: inner values are often interpolated from outer ones."""
+    if isinstance(node, dict) and "_args_" in node:
+        yield f"{_join(key, '_args_')}: expected arguments by name"
     if isinstance(node, dict) and "_target_" in node:
         arguments = {name: value for name, value in node.items() if name not in _HYDRA_KEYS}
         try:
@@ -131,30 +204,50 @@ def _problems(key: str, node: Any) -> Iterator[str]:
         yield from _problems(_join(key, str(name)), item)
 
 
-def _locate(key: str, target: str) -> Callable[..., Any]:
-    """The trusted class or function behind ``target``."""
+def _locate(key: str, target: Any) -> Callable[..., Any]:
+    """The class, or the factory of a graph, that a configuration may build at ``key``.
 
-    def trusted(name: str) -> bool:
-        return any(name == rule or (rule.endswith(".*") and name.startswith(rule[:-1])) for rule in EXECUTION_WHITELIST)
-
-    if not trusted(target):
-        raise ConfigError(
-            f"{_join(key, '_target_')}: expected one of {', '.join(EXECUTION_WHITELIST)}, got {target!r}; refused"
-        )
-    module_name, _, name = target.rpartition(".")
+    A run directory may come from a stranger: what builds a run must not do anything else.
+    """
+    module_name, _, name = target.rpartition(".") if isinstance(target, str) else ("", "", "")
+    where = _join(key, "_target_")
+    private = any(part.startswith("_") for part in f"{module_name}.{name}".split("."))
+    ours = module_name.startswith("eai.tasks.") and key.partition(".")[0] in ("data", "model", "shared")
+    torchs = key.endswith((".optimizer", ".scheduler")) and module_name in ("torch.optim", "torch.optim.lr_scheduler")
+    trainer = key == "trainer" and target in _WHITELIST
+    if private or not (ours or torchs or trainer):
+        expected = (
+            "lightning.Trainer" if key == "trainer" else "a class of torch.optim" if key.endswith((".optimizer", ".scheduler"))
+            else "a class of eai.tasks"
+        )  # fmt: skip
+        raise ConfigError(f"{where}: expected {expected}, got {target!r}; refused")
     try:
         found = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{_join(key, '_target_')}: {target!r} does not exist ({error})") from error
-    if not callable(found) or not trusted(f"{found.__module__}.{found.__qualname__}"):
-        raise ConfigError(f"{_join(key, '_target_')}: {target!r} is not a class or function of ours; refused")
+        raise ConfigError(f"{where}: {target!r} does not exist ({error})") from error
+    if trainer:
+        return cast(Callable[..., Any], found)
+    if ours:
+        # Not what a module merely imports; functions only where they make graphs.
+        home = (getattr(found, "__module__", None), getattr(found, "__qualname__", None)) == (module_name, name)
+        fits = home and (inspect.isclass(found) or (inspect.isfunction(found) and module_name.endswith(".graphs")))
+    else:
+        from torch.optim import Optimizer
+        from torch.optim.lr_scheduler import LRScheduler
+
+        fits = inspect.isclass(found) and issubclass(found, Optimizer if key.endswith(".optimizer") else LRScheduler)
+    if not fits:
+        raise ConfigError(f"{where}: {target!r} is not a class that builds {key.rpartition('.')[2]}; refused")
     return cast(Callable[..., Any], found)
 
 
 def _check_arguments(key: str, target: Callable[..., Any], arguments: Mapping[str, Any], partial: bool = False) -> None:
     parameters = inspect.signature(target).parameters
     owner = target.__init__ if inspect.isclass(target) and not is_dataclass(target) else target
-    hints = typing.get_type_hints(owner)
+    try:
+        hints = typing.get_type_hints(owner)
+    except NameError:  # annotations that only a type checker can read, as those of torch's schedulers
+        hints = {}
     for name, value in arguments.items():
         if name not in parameters:
             close = get_close_matches(name, parameters, n=1)

@@ -15,7 +15,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from eai.core.config import check_experiment, portable, resolve
+from eai.core.cli import logged_to
+from eai.core.config import check_experiment, check_trainer, portable, resolve
 from eai.core.directory import COSMETIC, RunDirectory, disk_errors_named, flat_keys
 from eai.core.errors import ConfigError
 from eai.core.learn.ranks import cluster_environment, from_rank_zero, joined, processes, rank, same_everywhere
@@ -157,7 +158,9 @@ def _wanted(cfg: DictConfig, run: RunDirectory, overrides: Sequence[str]) -> Wan
     run.refuse_strangers()
     composed = portable(cfg)
     resolved = resolve(composed)
-    return Wanted(composed, resolved, check_experiment(resolved), overrides)
+    experiment = check_experiment(resolved)
+    check_trainer(resolved)
+    return Wanted(composed, resolved, experiment, overrides)
 
 
 def _resumed(cfg: DictConfig, run: RunDirectory, overrides: Sequence[str]) -> Wanted:
@@ -169,6 +172,7 @@ def _resumed(cfg: DictConfig, run: RunDirectory, overrides: Sequence[str]) -> Wa
         OmegaConf.update(composed, key.lstrip("+"), OmegaConf.select(cfg, key.lstrip("+")), force_add=True)
     resolved = resolve(composed)
     experiment = check_experiment(resolved)
+    check_trainer(resolved)
     checkpoint = Path(cfg.resume).resolve() if Path(cfg.resume).is_file() else run.last
     done = check_checkpoint(checkpoint, resumable=True)["progress"]["epochs"]
     if experiment.epochs < done:
@@ -224,6 +228,7 @@ def _begin(
     if (facts := _finished(run, wanted, in_sweep)) is not None:
         return None, lock, facts
     run.remove_leftovers()
+    held.enter_context(logged_to(run.path / "train.log"))
     held.enter_context(run.tracked())
     with disk_errors_named(run):
         run.save_composed(wanted.composed, wanted.overrides, hydra)
