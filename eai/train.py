@@ -9,8 +9,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from eai.core.cli import CONFIG_DIR, EXECUTION_WHITELIST, call, call_job, run_hydra
-from eai.core.sweep.hooks import is_parallel, judged
+from eai.core.cli import CONFIG_DIR, EXECUTION_WHITELIST, call, run_hydra
+from eai.core.sweep.hooks import call_job, is_parallel, judged
 
 
 @hydra.main(config_path=CONFIG_DIR, config_name="train", execution_whitelist=EXECUTION_WHITELIST)

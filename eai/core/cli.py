@@ -5,22 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import signal
 import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from eai.core.errors import EaiError, Interrupted
-from eai.core.sweep.hooks import is_parallel, on_slurm, requeue
 
 log = logging.getLogger("eai")
 T = TypeVar("T")
-_told_to_stop = False  # in a process that runs jobs for another one: it takes no further job
 
 # The only code that a configuration may name as a `_target_`. Never read from a configuration.
 EXECUTION_WHITELIST = ("eai.*", "lightning.Trainer", "lightning.pytorch.trainer.trainer.Trainer", "torch.optim.*")
@@ -68,35 +64,6 @@ def call(function: Callable[[], T]) -> T:
         raise SystemExit(stop.exit_code) from stop
     except KeyboardInterrupt as stop:
         raise SystemExit(130) from stop
-
-
-def call_job(function: Callable[[], T], failed: T) -> T:
-    """Call a job of a sweep; return ``failed`` where it fails, so that the sweep continues.
-
-    A signal ends the sweep. Where jobs run side by side, the process that started them ends it; on SLURM, the warning
-    before the time is up requeues the job.
-
-    Args:
-        function: the job.
-        failed: its result if it fails.
-    """
-    global _told_to_stop
-    if _told_to_stop:
-        return failed
-    try:
-        return function()
-    except EaiError as error:
-        log.error("error: %s", error)
-    except Interrupted as stop:
-        hydra_node = HydraConfig.get()
-        if on_slurm(hydra_node) and stop.signum == signal.SIGUSR1:
-            requeue()
-        if not is_parallel(hydra_node):
-            raise SystemExit(stop.exit_code) from stop
-        _told_to_stop = True
-    except Exception:
-        log.exception("the job failed")
-    return failed
 
 
 def _run_dir(resume: str | None, fresh: str) -> str:
