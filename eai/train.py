@@ -60,9 +60,13 @@ def _check_search_path(job: DictConfig) -> None:
 
 
 def _leave_no_empty_folder(folder: Path) -> None:
-    """Remove the folder that Hydra made, if the run was refused before it wrote anything."""
+    """Remove the folders that Hydra made, if the run was refused before it wrote anything."""
+    here = Path.cwd()
     with suppress(OSError):
         folder.rmdir()
+        while folder.parent != here and folder.is_relative_to(here):
+            folder = folder.parent
+            folder.rmdir()
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ import logging
 import os
 import re
 import secrets
-import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -16,18 +16,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from eai.core.directory import no_links
 from eai.core.errors import EaiError, Interrupted
-from eai.core.sweep.hooks import is_parallel, on_slurm, requeue
 
 log = logging.getLogger("eai")
 T = TypeVar("T")
-_told_to_stop = False  # in a process that runs jobs for another one: it takes no further job
 
 # What Hydra itself may build for eai. What a run is built from is checked in `eai.core.config`.
 EXECUTION_WHITELIST = ("eai.core.sweep.hooks.Sweep",)
@@ -78,6 +75,8 @@ def run_hydra(app: Callable[[], object]) -> None:
     if "HYDRA_FULL_ERROR" in os.environ:
         app()
         return
+    # A folder that does not exist is refused by name, later.
+    warnings.filterwarnings("ignore", message=r"provider=hydra.searchpath .* is not available")
     # Hydra then raises its errors instead of printing them over many lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -96,7 +95,7 @@ def make_output_lenient() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by whoever started us
-            setattr(sys, name, open(os.devnull, "w"))
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open as long as the process
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
@@ -112,6 +111,9 @@ def _one_line(error: Exception) -> str:
         guess = f"; did you mean {' or '.join(close)}?" if close else ""
         known = f" (known here: {', '.join(error.options)})" if error.options else ""
         return f"{group}={name}: there is no such choice{guess}{known}"
+    if no_group := re.match(r"Could not override '((model|data)/\w+)'", str(error)):
+        folders = sorted(f"{no_group[2]}/{folder.name}" for folder in Path(CONFIG_DIR, no_group[2]).iterdir())
+        return f"{no_group[1]}: there is no such group (known here: {', '.join(folders)})"
     text = str(error).partition("Config search path")[0].partition("\nAvailable options")[0]
     cause = f" ({error.__cause__})" if isinstance(error.__cause__, OmegaConfBaseException) else ""
     return " ".join(f"{text}{cause}".partition("See https")[0].split())
@@ -152,35 +154,6 @@ def call(function: Callable[[], T]) -> T:
         raise SystemExit(stop.exit_code) from stop
     except KeyboardInterrupt as stop:
         raise SystemExit(130) from stop
-
-
-def call_job(function: Callable[[], T], failed: T) -> T:
-    """Call a job of a sweep; return ``failed`` where it fails, so that the sweep continues.
-
-    A signal ends the sweep. Where jobs run side by side, the process that started them ends it; on SLURM, the warning
-    before the time is up requeues the job.
-
-    Args:
-        function: the job.
-        failed: its result if it fails.
-    """
-    global _told_to_stop
-    if _told_to_stop:
-        return failed
-    try:
-        return function()
-    except EaiError as error:
-        log.error("error: %s", error)
-    except Interrupted as stop:
-        hydra_node = HydraConfig.get()
-        if on_slurm(hydra_node) and stop.signum == signal.SIGUSR1:
-            requeue()
-        if not is_parallel(hydra_node):
-            raise SystemExit(stop.exit_code) from stop
-        _told_to_stop = True
-    except Exception:
-        log.exception("the job failed")
-    return failed
 
 
 def _run_dir(resume: str | None, fresh: str) -> str:

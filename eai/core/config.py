@@ -172,9 +172,7 @@ def named_by_key(key: str) -> Iterator[None]:
 def build(cfg: DictConfig, key: str, **arguments: Any) -> Any:
     """Instantiate the node ``key``; a ``ConfigError`` says by key what cannot be built."""
     with named_by_key(key):
-        return hydra.utils.instantiate(
-            cfg[key], _convert_="all", _execution_whitelist_=_WHITELIST, **arguments
-        )
+        return hydra.utils.instantiate(cfg[key], _convert_="all", _execution_whitelist_=_WHITELIST, **arguments)
 
 
 def _construct(key: str, cls: type, content: Mapping[str, Any]) -> Any:
@@ -216,10 +214,12 @@ def _locate(key: str, target: Any) -> Callable[..., Any]:
     torchs = key.endswith((".optimizer", ".scheduler")) and module_name in ("torch.optim", "torch.optim.lr_scheduler")
     trainer = key == "trainer" and target in _WHITELIST
     if private or not (ours or torchs or trainer):
-        expected = (
-            "lightning.Trainer" if key == "trainer" else "a class of torch.optim" if key.endswith((".optimizer", ".scheduler"))
-            else "a class of eai.tasks"
-        )  # fmt: skip
+        kinds = {
+            "trainer": "lightning.Trainer",
+            "optimizer": "a class of torch.optim",
+            "scheduler": "one of its schedules",
+        }
+        expected = kinds.get(key.rpartition(".")[2], "a class of eai.tasks")
         raise ConfigError(f"{where}: expected {expected}, got {target!r}; refused")
     try:
         found = getattr(importlib.import_module(module_name), name)

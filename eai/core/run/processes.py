@@ -94,8 +94,9 @@ def _end(torchrun: subprocess.Popen[bytes], run: RunDirectory) -> None:
         torchrun.kill()
         torchrun.wait()
     for report in run.rank_reports():
-        with suppress(ProcessLookupError, FileNotFoundError):
-            if b"eai.worker" in Path(f"/proc/{report['pid']}/cmdline").read_bytes():
+        # A stale number may belong to somebody else by now: a worker of this run names its configuration.
+        with suppress(OSError):
+            if str(run.config).encode() in Path(f"/proc/{report['pid']}/cmdline").read_bytes():
                 os.kill(report["pid"], signal.SIGKILL)
 
 

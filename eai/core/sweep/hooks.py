@@ -14,9 +14,10 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -24,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from eai.core.directory import RunDirectory, write_json
-from eai.core.errors import ConfigError, EaiError, RunInUseError
+from eai.core.errors import ConfigError, EaiError, Interrupted, RunInUseError
 from eai.core.schema import Experiment
 from eai.core.sweep.jobs import Jobs, tell
 from eai.core.sweep.names import first_jobs, keys_of, sweep_name
@@ -33,7 +34,9 @@ from eai.core.sweep.study import check_search, keeps_study, parallel_jobs, queue
 log = logging.getLogger("eai")
 _locks = ExitStack()  # the lock of the sweep's directory, until this process ends
 _sweeps: list[Jobs] = []  # the sweep that this process runs, once it was accepted
+_stopped = False  # in a process that runs jobs for another one: take no further job
 
+T = TypeVar("T")
 _Hook = Callable[..., None]
 
 
@@ -117,6 +120,35 @@ def judged() -> Iterator[None]:
         raise SystemExit(code) from None
     if _sweeps and (code := _sweeps[-1].report(0)):
         raise SystemExit(code)
+
+
+def call_job(function: Callable[[], T], failed: T) -> T:
+    """Call a job of a sweep; return ``failed`` where it fails, so that the sweep continues.
+
+    A signal ends the sweep. Where jobs run side by side, the process that started them ends it; on SLURM, the warning
+    before the time is up requeues the job.
+
+    Args:
+        function: the job.
+        failed: its result if it fails.
+    """
+    global _stopped
+    if _stopped:
+        return failed
+    try:
+        return function()
+    except EaiError as error:
+        log.error("error: %s", error)
+    except Interrupted as stop:
+        hydra_node = HydraConfig.get()
+        if on_slurm(hydra_node) and stop.signum == signal.SIGUSR1:
+            requeue()
+        if not is_parallel(hydra_node):
+            raise SystemExit(stop.exit_code) from stop
+        _stopped = True
+    except Exception:
+        log.exception("the job failed")
+    return failed
 
 
 def is_parallel(hydra_node: Any) -> bool:
