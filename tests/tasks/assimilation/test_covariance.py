@@ -185,6 +185,12 @@ def test_semidefinite_matrix_is_refused() -> None:
         DenseCovariance(v @ v.T)
 
 
+def test_eigenvalue_that_rounding_may_have_made_counts_as_zero() -> None:
+    with pytest.raises(ValueError, match="smallest eigenvalue 1e-17"):
+        DenseCovariance(torch.tensor([1.0, 1e-17], dtype=torch.float64).diag())
+    assert DenseCovariance(torch.tensor([1.0, 1e-12], dtype=torch.float64).diag()).n == 2
+
+
 def test_gaspari_cohn_is_one_at_zero_and_ends_smoothly_at_its_support() -> None:
     def at(*distances: float) -> torch.Tensor:
         return gaspari_cohn(torch.tensor(distances, dtype=torch.float64), 1.4)

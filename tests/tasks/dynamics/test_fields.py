@@ -11,7 +11,7 @@ import torch
 from omegaconf import OmegaConf
 
 from eai.core.cli import CONFIG_DIR
-from eai.tasks.dynamics import advection
+from eai.tasks.dynamics import advection, burgers
 from eai.tasks.dynamics.advection import Advection2D, Fourier, VariableSpeed, band_limited
 from eai.tasks.dynamics.burgers import Burgers, resolved_burgers
 from eai.tasks.dynamics.data import RandomFields
@@ -30,6 +30,11 @@ def test_fields_have_unit_variance_zero_mean_and_no_wavenumber_above_the_modes(g
     assert power[0] < 1e-20
     assert (power[5:] < 1e-20).all()
     assert power[1:5].std() / power[1:5].mean() < 0.1
+
+
+def test_two_dimensional_fields_have_unit_variance(generator: torch.Generator) -> None:
+    u, _ = Advection2D(ny=5, nx=7, modes=1).initial(4000, generator)
+    assert u.var().item() == pytest.approx(1, abs=0.03)  # 4,000 fields of 8 numbers: 0.8 % is one standard error
 
 
 def test_trajectories_are_split_by_seed_and_the_test_horizon_is_longer() -> None:
@@ -107,6 +112,14 @@ def test_burgers_reference_is_resolved_in_space_and_time(generator: torch.Genera
     monkeypatch.setattr("eai.tasks.dynamics.burgers.FINER", 32)  # twice the points and twice the sub-steps
     assert (resolved_burgers(u0, 1.0, 0.15, 8) - states).abs().max() < 1e-6
     assert states.abs().max() <= 1 + 1e-9
+
+
+def test_burgers_without_viscosity_keeps_its_energy(generator: torch.Generator, monkeypatch: Any) -> None:
+    # What aliasing breaks: a Galerkin method keeps Σ u² of the wavenumbers that it resolves.
+    monkeypatch.setattr(burgers, "FINER", 1)
+    u0 = band_limited(B, 25, 5, generator)
+    energy = resolved_burgers(u0, cells=0.05, diffusion=0.0, steps=60).square().sum(2)
+    torch.testing.assert_close(energy, u0.square().sum(1, keepdim=True).expand_as(energy), rtol=1e-6, atol=0)
 
 
 def test_burgers_reference_satisfies_cole_and_hopf() -> None:
