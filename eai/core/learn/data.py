@@ -27,6 +27,12 @@ def split_generator(seed: int, split: Split, epoch: int = 0, device: str = "cpu"
     return torch.Generator(device).manual_seed(int(word & np.uint64(2**63 - 1)))
 
 
+def widened(fields: B) -> B:
+    """A batch or estimate with float32 in place of 16-bit numbers, which sums of squares overflow or round away."""
+    wide = (f.to(torch.promote_types(f.dtype, torch.float32)) if f.is_floating_point() else f for f in fields)
+    return cast(B, type(fields)._make(wide))  # type: ignore[attr-defined]
+
+
 class Samples(Generic[B]):
     """The samples of one split as one Batch; several indices at once give a Batch, without collation.
 

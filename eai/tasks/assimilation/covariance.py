@@ -20,6 +20,23 @@ def grid(n: int) -> Float[Tensor, " n"]:
     return torch.arange(n, dtype=torch.float64) * (2 * math.pi / n)
 
 
+class FixedDouble:
+    """A float64 buffer of a module that stays float64 when the module is converted to another precision.
+
+    It is stored as its bits in an int64 buffer, because ``Module.to`` moves integers to a device but does not convert
+    them. It is derived from the configuration, so not part of a checkpoint.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._bits = f"{name}_bits"
+
+    def __get__(self, module: nn.Module, owner: type) -> Tensor:
+        return module.get_buffer(self._bits).view(torch.float64)
+
+    def __set__(self, module: nn.Module, value: Tensor) -> None:
+        module.register_buffer(self._bits, value.contiguous().view(torch.int64), persistent=False)
+
+
 class Covariance(nn.Module, ABC):
     """A symmetric positive definite matrix B (n, n), held by its eigenvalues, in float64.
 
@@ -34,7 +51,7 @@ class Covariance(nn.Module, ABC):
         ValueError: B is not positive definite; names the smallest eigenvalue.
     """
 
-    eigenvalues: Tensor
+    eigenvalues = FixedDouble()
 
     def __init__(self, eigenvalues: Float[Tensor, " m"], n: int, rounding: float) -> None:
         super().__init__()
@@ -46,8 +63,7 @@ class Covariance(nn.Module, ABC):
             "a positive definite matrix (add a nugget, or take a distance valid on the ring)",
             f"smallest eigenvalue {smallest:.3g}",
         )
-        # Derived from the configuration, so not part of a checkpoint.
-        self.register_buffer("eigenvalues", eigenvalues, persistent=False)
+        self.eigenvalues = eigenvalues
 
     @abstractmethod
     def entries(self, i: Int[Tensor, ...], j: Int[Tensor, ...]) -> Float[Tensor, ...]:
@@ -87,8 +103,7 @@ class DenseCovariance(Covariance):
         matrix: (n, n), symmetric.
     """
 
-    values: Tensor
-    eigenvectors: Tensor
+    values, eigenvectors = FixedDouble(), FixedDouble()
 
     def __init__(self, matrix: Tensor) -> None:
         matrix = matrix.double()
@@ -96,8 +111,7 @@ class DenseCovariance(Covariance):
         require(torch.allclose(matrix, matrix.T), "matrix", "symmetric", "an asymmetric one")
         eigenvalues, eigenvectors = torch.linalg.eigh(matrix)
         super().__init__(eigenvalues, len(matrix), len(matrix) * EPSILON)
-        self.register_buffer("values", matrix, persistent=False)
-        self.register_buffer("eigenvectors", eigenvectors, persistent=False)
+        self.values, self.eigenvectors = matrix, eigenvectors
 
     def entries(self, i: Int[Tensor, ...], j: Int[Tensor, ...]) -> Float[Tensor, ...]:
         return self.values[i, j]
@@ -113,13 +127,13 @@ class StationaryCovariance(Covariance):
         column: c (n,), the covariance with point 0; even, c(k) = c(n − k).
     """
 
-    column: Tensor
+    column = FixedDouble()
 
     def __init__(self, column: Float[Tensor, " n"]) -> None:
         column = column.double()
         require(torch.allclose(column, column.roll(-1).flip(0)), "column", "even: c(k) = c(n − k)", "an uneven one")
         super().__init__(torch.fft.rfft(column).real, len(column), max(1.0, math.log2(len(column))) * EPSILON)
-        self.register_buffer("column", column, persistent=False)
+        self.column = column
 
     def entries(self, i: Int[Tensor, ...], j: Int[Tensor, ...]) -> Float[Tensor, ...]:
         return self.column[(i - j) % self.n]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from eai.core.errors import require
 from eai.tasks.assimilation.batch import Batch
 from eai.tasks.assimilation.cost import VariationalCost
-from eai.tasks.assimilation.nets import observation_density, uniform_increment
+from eai.tasks.assimilation.nets import dtype_of, observation_density, uniform_increment
 
 UNITS = 60  # of angle in a turn, for the lengths of edges
 UNIT_DENSITY = 100.0  # one observation of σ = 0.1 per unit of angle: near zero for the logarithm that the net sees
@@ -82,14 +82,14 @@ class ObservationGraphNet(nn.Module):
 
     def forward(self, batch: Batch) -> Float[Tensor, "b n"]:
         b, n = batch.xb.shape
-        uniform = uniform_increment(self.cost, batch)
+        uniform, dtype = uniform_increment(self.cost, batch), dtype_of(self)
         # Per angle, not per grid point: the same observations mean the same on any grid.
         density = torch.log(observation_density(batch, n) * (n / UNITS) / UNIT_DENSITY).expand(b, n)
-        nodes = self.encode(torch.stack([uniform, density], 2).float())
+        nodes = self.encode(torch.stack([uniform, density], 2).to(dtype))
         edges, distance = self._observation_edges(batch)
-        seen = torch.stack([self.cost.innovation(batch).float(), batch.obs_mask], -1)
+        seen = torch.stack([self.cost.innovation(batch), batch.obs_mask.double()], -1).to(dtype)
         pair = seen.flatten(0, 1), nodes.flatten(0, 1)
-        nodes = self.from_observations(pair, edges, distance).view(b, n, -1)
+        nodes = self.from_observations(pair, edges, distance.to(dtype)).view(b, n, -1)
         for layer in self.along_ring:
             nodes = layer((nodes, nodes), self.ring, self.ring_distance)
         return batch.xb + uniform + self.read(nodes)[:, :, 0]
@@ -101,6 +101,6 @@ class ObservationGraphNet(nn.Module):
         sample = torch.arange(b, device=batch.xb.device)[:, None, None]
         receiver = (batch.obs_index[:, :, None] + offsets) % n + sample * n
         sender = torch.arange(batch.y.numel(), device=batch.xb.device).view(b, -1, 1).expand_as(receiver)
-        distance = (offsets - batch.obs_fraction[:, :, None]) * (2 * math.pi / n)
+        distance = (offsets - batch.obs_fraction.double()[:, :, None]) * (2 * math.pi / n)
         used = (batch.obs_mask[:, :, None] > 0).expand_as(receiver)
-        return torch.stack([sender[used], receiver[used]]), distance[used][:, None].float()
+        return torch.stack([sender[used], receiver[used]]), distance[used][:, None]

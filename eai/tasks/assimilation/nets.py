@@ -16,6 +16,11 @@ from eai.tasks.assimilation.batch import Batch
 from eai.tasks.assimilation.cost import VariationalCost
 
 
+def dtype_of(net: nn.Module) -> torch.dtype:
+    """The precision of a net's weights, in which it wants its inputs."""
+    return next(net.parameters()).dtype
+
+
 def observation_density(batch: Batch, n: int) -> Float[Tensor, "b 1"]:
     """Σ 1/σ_i² / n: what R⁻¹ is on average over the grid, float64."""
     return (batch.obs_mask / batch.obs_sigma.double() ** 2).sum(1, keepdim=True) / n
@@ -35,22 +40,27 @@ def uniform_increment(cost: VariationalCost, batch: Batch) -> Float[Tensor, "b n
         return cost.covariance.filter(forcing, uniform_analysis_filter(cost, batch))
 
 
-def observation_fields(cost: VariationalCost, batch: Batch, points: int) -> Float[Tensor, "b 2 points"]:
-    """Sums of the innovations and of the observations themselves on a ring of ``points``; float32.
+def observation_fields(
+    cost: VariationalCost, batch: Batch, points: int, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "b 2 points"]:
+    """Sums of the innovations and of the observations themselves on a ring of ``points``.
 
     Each is shared between its two neighbours by its distance from them. On a ring of n points, and for a linear H of
     grid points and a uniform R, these are sufficient for the analysis.
+
+    Args:
+        cost: J, for the innovations.
+        batch: the samples.
+        points: of the ring that the fields are given on.
+        dtype: of the result: that of the weights of the net that takes it.
     """
-    d = cost.innovation(batch).float()
+    d, mask = cost.innovation(batch).to(dtype), batch.obs_mask.to(dtype)
     place = (batch.obs_index + batch.obs_fraction.double()) * (points / cost.covariance.n)
     left = place.floor()
-    fraction = (place - left).float()
+    fraction = (place - left).to(dtype)
     index = torch.cat([left.long() % points, (left.long() + 1) % points], 1)
     share = torch.cat([1 - fraction, fraction], 1)
-    sums = [
-        share.new_zeros(len(d), points).scatter_add(1, index, share * values.repeat(1, 2))
-        for values in (d, batch.obs_mask)
-    ]
+    sums = [share.new_zeros(len(d), points).scatter_add(1, index, share * values.repeat(1, 2)) for values in (d, mask)]
     return torch.stack(sums, 1)
 
 
@@ -60,6 +70,7 @@ def resample(field: Float[Tensor, "*b n"], points: int) -> Float[Tensor, "*b poi
     if n == points:
         return field
     kept = (min(n, points) + 1) // 2  # below the smaller Nyquist wavenumber
+    field = field.to(torch.promote_types(field.dtype, torch.float32))  # no FFT has fewer bits on a CPU
     return torch.fft.irfft(torch.fft.rfft(field)[..., :kept], n=points) * (points / n)
 
 
@@ -90,6 +101,7 @@ class TutorialMLP(nn.Module):
         require(slots == self.p, "p", f"the number of observations in the data, {slots}", self.p)
         position = (batch.obs_index + batch.obs_fraction) / self.n
         inputs = torch.cat([batch.xb, batch.y * batch.obs_mask, position * batch.obs_mask], dim=1)
+        inputs = inputs.to(dtype_of(self))
         if inputs.is_cuda:
             return self.layers(inputs)
         return torch.cat([self.layers(block) for block in inputs.split(self.BLOCK)])
@@ -117,7 +129,7 @@ class IncrementMLP(nn.Module):
         self.layers = nn.Sequential(*hidden, nn.Linear(width, n))
 
     def forward(self, batch: Batch) -> Float[Tensor, "b n"]:
-        fields = observation_fields(self.cost, batch, self.cost.covariance.n)
+        fields = observation_fields(self.cost, batch, self.cost.covariance.n, dtype_of(self))
         return batch.xb + self.layers(fields.flatten(1))
 
 
@@ -156,9 +168,9 @@ class CircularConvolution(nn.Module):
         nn.init.zeros_(self.read.bias)  # type: ignore[arg-type]
 
     def forward(self, batch: Batch) -> Float[Tensor, "b n"]:
-        uniform = uniform_increment(self.cost, batch)
-        fields = observation_fields(self.cost, batch, self.points)
-        hidden = self.lift(torch.cat([fields, resample(uniform, self.points).float()[:, None]], 1))
+        uniform, dtype = uniform_increment(self.cost, batch), dtype_of(self)
+        fields = observation_fields(self.cost, batch, self.points, dtype)
+        hidden = self.lift(torch.cat([fields, resample(uniform, self.points).to(dtype)[:, None]], 1))
         for mix, point in zip(self.mix, self.point, strict=True):
             mixed = nn.functional.silu(mix(hidden))
             hidden = hidden + point(mixed + mixed.mean(2, keepdim=True))

@@ -53,7 +53,7 @@ class ObservationNetwork:
     def check_grid(self, n: int) -> None:
         """Raise ``ValueError`` if the grid is too small for as many distinct points."""
         free = n - math.ceil((self.void + 2 * self._margin(n)) / (2 * math.pi) * n)
-        require(self.slots <= free, "p", f"p + withheld ≤ {free} free of {n} grid points", self.slots)
+        require(self.slots <= free, "network.p", f"p + withheld ≤ {free} free of {n} grid points", self.slots)
 
     def draw(
         self, count: int, n: int, generator: torch.Generator

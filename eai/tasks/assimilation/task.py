@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eai.core.errors import ConfigError
-from eai.core.learn.data import DataModule
+from eai.core.learn.data import DataModule, widened
 from eai.core.learn.figures import Drawing
 from eai.core.learn.scores import PerSample
 from eai.core.learn.task import Task
@@ -79,9 +79,10 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
         return self.net(batch)
 
     def estimate(self, batch: Batch, output: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-        return output
+        return output.to(torch.promote_types(output.dtype, torch.float32))
 
     def scores(self, batch: Batch, estimate: Float[Tensor, "b n"]) -> Mapping[str, PerSample]:
+        batch = widened(batch)
         terms = {f"loss_{name}": term for name, term in self.loss(estimate, batch).items()}
         return {**analysis_diagnostics(self.cost, batch, estimate), **terms}
 

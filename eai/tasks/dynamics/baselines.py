@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from eai.core.learn.data import widened
 from eai.tasks.dynamics.data import Batch, Trajectories, reference_step
 from eai.tasks.dynamics.forecast import Forecast, Step, forecast, one_step
 
@@ -62,6 +63,7 @@ def reference(data: Trajectories) -> Callable[[Batch], Forecast]:
     step = reference_step(data)
 
     def of(batch: Batch) -> Forecast:
+        batch = widened(batch)
         free = data.solve(batch.u[:, 0], batch.static, batch.u.shape[1] - 1)
         return Forecast(one_step(step, batch.u, batch.static), free)
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eai.core.errors import require
+from eai.core.learn.data import widened
 from eai.tasks.dynamics.data import Batch
 
 # A map from states (b, n, c), and what is known of their nodes (b, n, s), to the states one time step later.
@@ -54,7 +55,8 @@ def one_step(step: Step, u: Float[Tensor, "b t n c"], static: Float[Tensor, "b n
 
 
 def forecast(step: Step, batch: Batch) -> Forecast:
-    """Both forecasts of a batch with one step."""
+    """Both forecasts of a batch with one step, in float32 or better."""
+    batch = widened(batch)
     return Forecast(
         one_step(step, batch.u, batch.static), rollout(step, batch.u[:, 0], batch.static, batch.u.shape[1] - 1)
     )

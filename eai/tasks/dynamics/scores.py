@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -52,7 +54,7 @@ def mass_drift(predicted: States, truth: States) -> Float[Tensor, " b"]:
 def power_by_wavenumber(u: Float[Tensor, "b n c"], shape: tuple[int, ...]) -> Float[Tensor, "b k"]:
     """Variance of each shell of wavenumbers: Σ |û|² over round(|k|) = 0, 1, …, in the units of u²."""
     spectrum, shell = _spectrum(u, shape)
-    return _by_shell(spectrum.abs().square(), shell)
+    return _by_shell(spectrum.abs().square(), shell, shape)
 
 
 def mode_errors(
@@ -65,9 +67,9 @@ def mode_errors(
     """
     p, shell = _spectrum(predicted.double().nan_to_num(0, LOST, -LOST).clamp(-LOST, LOST), shape)
     t, _ = _spectrum(truth.double(), shape)
-    power = _by_shell(t.abs().square(), shell)
-    turn = _by_shell(t.abs().square() * (p * t.conj()).angle().abs(), shell) / power.clamp(min=1e-30)
-    ratio = (_by_shell(p.abs().square(), shell) / power.clamp(min=1e-30)).sqrt()
+    power = _by_shell(t.abs().square(), shell, shape)
+    turn = _by_shell(t.abs().square() * (p * t.conj()).angle().abs(), shell, shape) / power.clamp(min=1e-30)
+    ratio = (_by_shell(p.abs().square(), shell, shape) / power.clamp(min=1e-30)).sqrt()
     weight = torch.where(power > MODE_POWER * power.sum(1, keepdim=True), power, 0)
     errors = {}
     for k in range(1, min(modes, power.shape[1] - 1) + 1):
@@ -87,12 +89,15 @@ def _spectrum(u: Float[Tensor, "b n c"], shape: tuple[int, ...]) -> tuple[Tensor
     spectrum = torch.fft.fftn(field, dim=axes, norm="forward")
     squared = torch.zeros((), device=u.device)
     for size in shape:
-        squared = squared[..., None] + (torch.fft.fftfreq(size, 1 / size, device=u.device)).square()
+        squared = (
+            squared[..., None] + (torch.fft.fftfreq(size, 1 / size, dtype=torch.float64, device=u.device)).square()
+        )
     return spectrum, squared.sqrt().round().long()
 
 
-def _by_shell(values: Tensor, shell: Tensor) -> Tensor:
+def _by_shell(values: Tensor, shell: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Σ of (b, c, …) over channels and the modes of each shell: (b, k)."""
     flat = values.sum(1).flatten(1)
-    sums = torch.zeros(len(flat), int(shell.max()) + 1, dtype=flat.dtype, device=flat.device)
+    most = round(math.hypot(*(size // 2 for size in shape)))
+    sums = torch.zeros(len(flat), most + 1, dtype=flat.dtype, device=flat.device)
     return sums.index_add(1, shell.flatten(), flat)

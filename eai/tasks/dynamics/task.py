@@ -27,10 +27,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from eai.core.errors import ConfigError, require
-from eai.core.learn.data import DataModule
+from eai.core.learn.data import DataModule, widened
 from eai.core.learn.figures import Drawing
 from eai.core.learn.task import Task
 from eai.tasks.dynamics import plots, plots_scores, scores
@@ -86,19 +87,16 @@ class Dynamics(Task[Batch, Windows, Forecast]):
                     f"of data moves {courant:.2f}; got a reach of {reach} "
                     f"({net.layers} layers × {net.graph.reach[axis]} cells)"
                 )
-        if self.unroll.steps > fields.horizon:
-            raise ConfigError(
-                f"model.unroll.steps: expected at most {fields.horizon}, the steps of a training trajectory of data; "
-                f"got {self.unroll.steps}"
-            )
-        sample = data.batch("val", 1)
-        if self.unroll.steps > sample.u.shape[1] - 1:
-            raise ConfigError(
-                f"data.nt_test: expected at least model.unroll.steps + 1 = {self.unroll.steps + 1} states of a "
-                f"validation trajectory, got {sample.u.shape[1]}"
-            )
-        static = getattr(net, "static_features", None)
-        given = sample.static.shape[2]
+        val = data.batch("val", 1)
+        for kind, horizon in (("training", fields.horizon), ("validation", val.u.shape[1] - 1)):
+            if self.unroll.steps > horizon:
+                raise ConfigError(
+                    f"model.unroll.steps: expected at most {horizon}, the steps of a {kind} trajectory of data; "
+                    f"got {self.unroll.steps}"
+                )
+        if not self._leads(horizon):
+            raise ConfigError(f"model.leads: expected one of 1 to {horizon}, the steps of data, got {self.leads}")
+        static, given = getattr(net, "static_features", None), val.static.shape[2]
         if static is not None and static != given:
             raise ConfigError(f"model.net.static_features: expected {given}, what data gives, got {static}")
 
@@ -114,13 +112,19 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         return self.unroll(self.net, batch, epoch, self.training)
 
     def estimate(self, batch: Batch, output: Windows) -> Forecast:
-        return forecast(self.net, batch)
+        return forecast(self.step, batch)
 
     def predict(self, batch: Batch) -> Forecast:
         with torch.no_grad():
-            return forecast(self.net, batch)
+            return forecast(self.step, batch)
+
+    def step(self, u: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n c"]:
+        """The net's next state, in the precision of ``u``, whatever that of the net."""
+        dtype = next(self.net.parameters()).dtype
+        return self.net(u.to(dtype), static.to(dtype)).to(u.dtype)
 
     def scores(self, batch: Batch, estimate: Forecast) -> Mapping[str, Tensor | tuple[Tensor, Tensor]]:
+        batch = widened(batch)
         truth, shape = batch.u[:, 1:], self.net.graph.shape
         by_lead = scores.nrmse(estimate.rollout, truth)
         correlation = scores.acc(estimate.rollout, truth, self.climatology)

@@ -43,6 +43,7 @@ def test_run_directory_holds_what_the_design_promises(train: Train) -> None:
         "analysis",
         "background_covariance",
         "cost_by_number",
+        "data",
         "departures",
         "learning_curves",
         "monitored_score",

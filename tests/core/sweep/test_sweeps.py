@@ -12,7 +12,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from eai.core.directory import RunDirectory, read_json
+from eai.core.directory import RunDirectory, read_json, write_json
 from eai.core.errors import Interrupted
 from eai.core.run.run import train
 from tests.core.jobs import only, processes_in, report, run, started, states, until
@@ -221,10 +221,14 @@ def test_sweep_in_which_every_job_would_fail_is_refused_before_anything_is_made(
 def test_job_waits_for_a_run_that_a_killed_sweep_left_and_takes_its_result(finished: RunDirectory) -> None:
     released = []
 
+    state = finished.state()
+    write_json(finished.status, state | {"state": "RUNNING"})
+
     def hold() -> None:
         with finished.locked():
             held.set()
             time.sleep(0.3)
+            write_json(finished.status, state)
             released.append(True)
 
     held = threading.Event()
@@ -238,6 +242,7 @@ def test_job_waits_for_a_run_that_a_killed_sweep_left_and_takes_its_result(finis
 
 
 def test_job_that_waits_can_be_stopped(finished: RunDirectory) -> None:
+    write_json(finished.status, finished.state() | {"state": "RUNNING"})
     stop = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
     stop.start()
     with finished.locked(), pytest.raises(Interrupted):

@@ -307,7 +307,7 @@ def test_as_many_observations_as_the_void_leaves_points_are_possible(on_grid: bo
     network = ObservationNetwork(free, on_grid=on_grid, void=void)
     network.check_grid(n)
     assert (widest_gap(network, n) >= void - 1e-5).all()
-    with pytest.raises(ValueError, match=r"^p: expected"):
+    with pytest.raises(ValueError, match=r"^network.p: expected"):
         ObservationNetwork(free + 1, on_grid=on_grid, void=void).check_grid(n)
 
 
@@ -334,9 +334,9 @@ def test_withheld_observations_are_as_clustered_as_assimilated_ones() -> None:
     ("argument", "build"),
     [
         ("p", lambda: ObservationNetwork(0)),
-        ("p", lambda: ObservationNetwork(N + 1).check_grid(N)),
-        ("p", lambda: ObservationNetwork(N, withheld=1).check_grid(N)),
-        ("p", lambda: ObservationNetwork(N, void=0.1).check_grid(N)),
+        ("network.p", lambda: ObservationNetwork(N + 1).check_grid(N)),
+        ("network.p", lambda: ObservationNetwork(N, withheld=1).check_grid(N)),
+        ("network.p", lambda: ObservationNetwork(N, void=0.1).check_grid(N)),
         ("p_min", lambda: ObservationNetwork(P, p_min=P + 1)),
         ("p_min", lambda: ObservationNetwork(P, p_min=0)),
         ("void", lambda: ObservationNetwork(P, void=7.0)),

@@ -238,8 +238,8 @@ def test_truths_of_the_slides_have_their_phases_on_a_grid_rounded_to_three_decim
 @pytest.mark.parametrize(
     ("argument", "arguments"),
     [
-        ("p", {"network": ObservationNetwork(N + 1)}),
-        ("p", {"network": ObservationNetwork(N - 1, withheld=2)}),
+        ("network.p", {"network": ObservationNetwork(N + 1)}),
+        ("network.p", {"network": ObservationNetwork(N - 1, withheld=2)}),
         ("n", {"n": 7}),
         ("covariance", {"n": N + 2}),
         ("operator", {"network": ObservationNetwork(P, on_grid=False)}),

@@ -288,3 +288,17 @@ def test_measurements_give_seconds_for_every_method() -> None:
     measured = task.measure(data)
     assert {"model", "upwind", "reference"} < set(measured)
     assert all(of_method["seconds_per_step"] > 0 for of_method in measured.values())
+
+
+def test_rollout_longer_than_the_trajectories_that_validate_is_refused_by_name() -> None:
+    data = Fourier(nx=13, **{**SMALL, "nt": 4, "nt_test": 3})
+    task = make_task(ring(13, 3), unroll=Unroll(steps=3))
+    with pytest.raises(ConfigError, match=r"^model.unroll.steps: expected at most 2.*validation.*got 3"):
+        task.check_data(data)
+
+
+def test_leads_that_no_trajectory_reaches_are_refused_by_name() -> None:
+    task = make_task(ring(13, 3))
+    task.leads = [6, 9]
+    with pytest.raises(ConfigError, match=r"^model.leads: expected one of 1 to 5.*got \[6, 9\]"):
+        task.check_data(Fourier(nx=13, **SMALL))

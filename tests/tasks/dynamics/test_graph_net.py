@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +15,7 @@ from torch_geometric.nn import GCNConv
 
 from eai.tasks.dynamics.graphs import chord_radius, ring
 from eai.tasks.dynamics.layers import NeighbourMean
-from eai.tasks.dynamics.nets import GCN, InteractionNetwork, LearnedStencil
+from eai.tasks.dynamics.nets import GCN
 
 B, N, SPEED = 3, 13, 0.6
 NOTHING = torch.zeros(B, N, 0)
@@ -71,9 +69,8 @@ def test_shared_graph_gives_the_same_as_a_block_diagonal_batch(position: bool, g
     batch = BlockDiagonal.from_data_list([Data(x=x, edge_index=graph.edge_index) for x in states])
     h = batch.x
     for ours in net.convolutions:
-        reference = GCNConv(
-            ours.lin.in_channels, ours.lin.out_channels
-        )  # normalises for itself, adds missing self-loops
+        # It normalises for itself and adds missing self-loops.
+        reference = GCNConv(ours.lin.in_channels, ours.lin.out_channels)
         reference.load_state_dict(ours.state_dict())
         h = leaky_relu(reference(h, batch.edge_index))
     torch.testing.assert_close(net(u, NOTHING), net.head(h).view(B, N, 1), rtol=0, atol=1e-6)
@@ -177,12 +174,3 @@ def test_training_does_not_bring_a_net_without_positions_below_the_bound(generat
 def test_bad_argument_is_refused_by_its_name_and_value(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
         make()
-
-
-def test_constructing_nets_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    graph = ring(N, 2)
-    for make in (GCN, LearnedStencil, InteractionNetwork):
-        net = make(graph)
-        net(torch.zeros(B, N, 1), NOTHING)
-    assert not list(tmp_path.iterdir())
