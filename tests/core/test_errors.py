@@ -47,7 +47,7 @@ def prepare(*overrides: str) -> None:
         (["headline.baseline=nix"], r"^headline\.baseline: expected one of background, blue, .*got 'nix'"),
         (["monitor.mode=most"], r"^monitor\.mode: expected .*'min', 'max'.*got 'most'"),
         (["seed=-1"], r"^seed: expected 0 ≤ seed < 2\*\*32, got -1"),
-        (["accelerator.precision=64-true"], r"^accelerator\.precision: expected .*32-true.* got '64-true'"),
+        (["accelerator.precision=64-tru"], r"^accelerator\.precision: expected .*64-true.* got '64-tru'"),
         (["epochs=0"], r"^epochs: expected at least 1, got 0"),
         (["validate_every_n_epochs=0"], r"^validate_every_n_epochs: expected at least 1, got 0"),
         (["accelerator.threads=0"], r"^accelerator\.threads: expected null or at least 1, got 0"),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from eai.core.errors import ConfigError, NonFiniteLossError
-from eai.core.learn.data import Blocks, DataModule
+from eai.core.learn.data import Blocks, DataModule, widened
 from eai.core.learn.figures import Drawing
 from eai.core.learn.ranks import gather, processes, rank
 from eai.core.learn.scores import PerSample, SampleMeans
@@ -203,6 +203,7 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         self._test_means = {name: SampleMeans() for name in self._methods}
 
     def test_step(self, batch: B, batch_idx: int) -> None:
+        batch = widened(batch)  # references do not compute in 16 bits
         for name, method in self._methods.items():
             self._test_means[name].update(self.scores(batch, method(batch)))
 

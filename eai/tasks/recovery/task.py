@@ -38,7 +38,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eai.core.errors import ConfigError
-from eai.core.learn.data import DataModule
+from eai.core.learn.data import DataModule, widened
 from eai.core.learn.figures import Drawing
 from eai.core.learn.ranks import gather
 from eai.core.learn.scores import PerSample
@@ -103,16 +103,18 @@ class Recovery(Task[Batch, Reconstruction, Tensor]):
         self.train()
 
     def forward(self, batch: Batch) -> Reconstruction:
+        own = next(self.net.parameters()).dtype
+        batch = Batch(*(field.to(own) if field.is_floating_point() else field for field in batch))
         output = self.net(batch)
         if not self.keep_known:
             return output
         return output._replace(image=torch.where(batch.mask == 1, batch.y, output.image))
 
     def estimate(self, batch: Batch, output: Reconstruction) -> Images:
-        return output.image
+        return output.image.to(torch.promote_types(output.image.dtype, torch.float32))
 
     def scores(self, batch: Batch, estimate: Images) -> Mapping[str, PerSample]:
-        return self.scoring.per_sample(batch, estimate)
+        return self.scoring.per_sample(widened(batch), estimate)
 
     def summarise(self, means: Mapping[str, float]) -> dict[str, float]:
         return self.scoring.summarise(means)
