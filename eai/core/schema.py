@@ -51,7 +51,7 @@ class Accelerator:
     devices: int | Literal["auto"] = 1
     num_nodes: int = 1
     strategy: str = "auto"
-    precision: Literal["32-true", "64-true", "bf16-true", "16-true", "16-mixed", "bf16-mixed"] = "32-true"
+    precision: Literal["32-true", "64-true", "16-mixed", "bf16-mixed"] = "32-true"
     threads: int | None = None
     stop_within_seconds: float = 12.0
     keep_freed_memory: bool = False

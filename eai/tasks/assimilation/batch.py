@@ -1,4 +1,4 @@
-"""A batch of the assimilation task: what all its other files speak of."""
+"""The batch of the assimilation task."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 class Batch(NamedTuple):
     """Symbols as in the literature; b samples, n grid points, p slots for observations.
 
-    ``xt`` is the truth, and ``y`` at ``obs_withheld`` is kept for verification: no loss and no net may look at them.
+    ``xt`` is the truth, and ``y`` at ``obs_withheld`` is kept for verification: no loss and no net may use them.
     """
 
     xb: Float[Tensor, "b n"]  # background

@@ -65,7 +65,7 @@ class Cost(nn.Module, ABC):
 
 
 class Optimum(NamedTuple):
-    """What is known of the exact minimum of J: x*, J*, DFS and H B Hᵀ at the background."""
+    """The exact minimum of J: x*, J*, DFS, and the diagonal of H B Hᵀ at the background."""
 
     state: Float[Tensor, "b n"]
     cost: Float[Tensor, " b"]
@@ -164,7 +164,7 @@ class VariationalCost(Cost):
         return self.covariance.entries(points, points) - half.square().sum(1)
 
     def _factor(self, state: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b p p"]:
-        """The Cholesky factor of H B Hᵀ + R. Padding becomes a unit variance that nothing depends on."""
+        """The Cholesky factor of H B Hᵀ + R. Padding gets unit variance, which affects no result."""
         error = self.obs_error.matrix(batch, self.covariance.n)
         return torch.linalg.cholesky(self.observed_covariance(state, batch) + error)
 

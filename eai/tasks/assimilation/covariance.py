@@ -97,7 +97,7 @@ class Covariance(nn.Module, ABC):
 
 
 class DenseCovariance(Covariance):
-    """Any covariance matrix; its eigenvectors are computed once.
+    """A covariance given as a matrix; its eigenvectors are computed on construction.
 
     Args:
         matrix: (n, n), symmetric.

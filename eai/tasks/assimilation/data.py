@@ -18,7 +18,7 @@ from eai.tasks.assimilation.observations import ObservationError, ObservationNet
 
 
 class Prior(ABC):
-    """Where backgrounds come from."""
+    """The distribution of backgrounds."""
 
     @abstractmethod
     def draw(self, count: int, n: int, generator: torch.Generator) -> Float[Tensor, "b n"]:
@@ -51,7 +51,7 @@ class RandomFields(Prior):
         self.variance, self.k0, self.slope = variance, k0, slope
 
     def draw(self, count: int, n: int, generator: torch.Generator) -> Float[Tensor, "b n"]:
-        # Not by way of the covariance: for large n it is numerically singular, which a draw does not mind.
+        # Draw without a Covariance: for large n the matrix is numerically singular, which only its inverse would need.
         device = generator.device
         white = torch.randn(count, n, dtype=torch.float64, generator=generator, device=device)
         spectrum = power_law_spectrum(n, self.variance, self.k0, self.slope).to(device)
@@ -71,8 +71,8 @@ class Twin(DataModule[Batch]):
         covariance: B, of size n.
         operator: H.
         obs_error: R.
-        network: where the observations are.
-        prior: where the backgrounds come from.
+        network: positions of the observations.
+        prior: distribution of the backgrounds.
         n: number of grid points on the ring, at least 8.
         n_train, n_val, n_test: samples per split.
         batch_size, seed, fresh, device: see :class:`eai.core.learn.data.DataModule`.
@@ -140,7 +140,7 @@ class Slides(DataModule[Batch]):
         n: points of the ring, a multiple of 6, at least 18.
         n_samples: of every split.
         sigma_o: σ_o, the standard deviation of observation errors that the loss is told.
-        background_factor: what the truth is multiplied with.
+        background_factor: factor from truth to background.
         batch_size, seed, passes: see :class:`eai.core.learn.data.DataModule`.
     """
 

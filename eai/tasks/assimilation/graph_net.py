@@ -30,7 +30,7 @@ class _Messages(nn.Module):
         senders, receivers = nodes
         source, target = edge_index
         x_i, x_j = receivers.index_select(-2, target), senders.index_select(-2, source)
-        # One static graph serves all samples: its edge features are given once.
+        # Share the edge features of a static graph among all samples.
         shared = edge.expand(*x_j.shape[:-1], edge.shape[-1])
         sent = self.along(torch.cat([x_i, x_j, shared], -1))
         received = sent.new_zeros(*receivers.shape[:-1], sent.shape[-1]).index_add(-2, target, sent)
@@ -47,7 +47,7 @@ class ObservationGraphNet(nn.Module):
         cost: J.
         width: of node and message features.
         layers: of messages between grid points.
-        reach: grid points to either side of an observation that hear of it.
+        reach: grid points to either side of an observation that receive its message.
         hops: distances, in grid points, of the edges along the ring.
     """
 

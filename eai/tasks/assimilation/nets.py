@@ -1,6 +1,6 @@
 """Networks from a batch (background and observations) to the analysis.
 
-Those that take a ``cost`` know H, R and B from it.
+Nets with an argument ``cost`` take H, R and B from it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from eai.tasks.assimilation.cost import VariationalCost
 
 
 def dtype_of(net: nn.Module) -> torch.dtype:
-    """The precision of a net's weights, in which it wants its inputs."""
+    """The precision of a net's weights, and so of the inputs that it takes."""
     return next(net.parameters()).dtype
 
 
 def observation_density(batch: Batch, n: int) -> Float[Tensor, "b 1"]:
-    """Σ 1/σ_i² / n: what R⁻¹ is on average over the grid, float64."""
+    """Σ 1/σ_i² / n: the mean of R⁻¹ over the grid, float64."""
     return (batch.obs_mask / batch.obs_sigma.double() ** 2).sum(1, keepdim=True) / n
 
 

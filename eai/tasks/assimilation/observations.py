@@ -1,4 +1,4 @@
-"""Observations: where they are, what they measure (H), and their errors (R)."""
+"""Observations: their positions, operators (H) and errors (R)."""
 
 from __future__ import annotations
 
@@ -90,12 +90,12 @@ class ObservationNetwork:
         margin = self._margin(n)
         race = torch.where((apart + margin - math.pi).abs() < self.void / 2 + margin, math.inf, race)
         chosen = race.argsort(1)[:, : self.slots]
-        # The winners come first, so shuffle: withheld observations have to be as clustered as assimilated ones.
+        # Shuffle: points in clusters come first, and withheld observations must be as clustered as assimilated ones.
         return chosen.gather(1, torch.rand(chosen.shape, generator=generator, device=device).argsort(1))
 
 
 class ObservationOperator(nn.Module, ABC):
-    """H: from a state to what is observed of it."""
+    """H: from a state to the observed quantities."""
 
     linear: bool
 
@@ -104,7 +104,7 @@ class ObservationOperator(nn.Module, ABC):
 
     @abstractmethod
     def stencil(self, state: Float[Tensor, "b n"], batch: Batch) -> tuple[Int[Tensor, "b p k"], Float[Tensor, "b p k"]]:
-        """Grid points and weights of H, linearised at ``state`` (which a linear H does not look at)."""
+        """Grid points and weights of H, linearised at ``state`` (ignored by a linear H)."""
 
     def tangent(self, state: Tensor, field: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b p"]:
         """H' v: the derivative of H at ``state`` in the direction v."""

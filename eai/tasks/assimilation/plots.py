@@ -47,9 +47,9 @@ def analyses(
 
 
 def data_pairs(batch: Batch) -> Figure:
-    """Truth, background and observations of the first four samples: what the network is given, and what it is not."""
+    """Background and observations (the input of the network) of the first four samples, and their truth."""
     figure = new_figure(10, 6)
-    figure.suptitle("The data: background (blue) and observations go in, the truth (grey) is kept for scoring")
+    figure.suptitle("Data: the network sees background (blue) and observations; the truth (grey) is only for scoring")
     angle = np.arange(batch.xb.shape[1]) * 2 * math.pi / batch.xb.shape[1]
     for i, axes in enumerate(figure.subplots(2, 2, sharex=True, sharey=True).flat):
         if i >= len(batch.xb):
@@ -95,7 +95,7 @@ def single_observation(one: Batch, increment: Float[Tensor, "b n"], gain: Float[
     figure.suptitle("Single-observation test: the network's increment (red) should be a column of the gain K")
     n = one.xb.shape[1]
     angle = np.arange(n) * 2 * math.pi / n
-    # The four samples with the largest increments: where a ratio of increments means something.
+    # Take the three samples with the largest increments, where their ratio is well defined.
     samples = gain.abs().amax(1).topk(min(3, len(gain))).indices
     for axes, i in zip(
         figure.subplots(1, len(samples), sharey=True, squeeze=False).flat, samples.tolist(), strict=True
@@ -123,7 +123,7 @@ def departures(o_b: Float[Tensor, " k"], o_a: Float[Tensor, " k"]) -> Figure:
         axes.hist(_numpy(values), bins=bins, histtype="step", color=colour, lw=1.5, density=True, label=label)
     axes.set_yscale("log")
     axes.set(
-        title="Departures: the analysis draws to the observations, not onto them",
+        title="Departures: O−A should be narrower than O−B, but not zero",
         xlabel="departure (units of the observations)",
         ylabel="probability density",
     )

@@ -1,4 +1,4 @@
-"""Per-sample diagnostics of an analysis, and what is made of their means."""
+"""Per-sample diagnostics of an analysis, and the scores computed from their means."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Descent on J: the learned, unrolled solver and its honest rival, conjugate gradients from the background."""
+"""Descent on J: the learned, unrolled solver, and conjugate gradients from the background as its baseline."""
 
 from __future__ import annotations
 

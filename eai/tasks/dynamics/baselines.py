@@ -1,4 +1,4 @@
-"""References that learn nothing, or nothing but a few numbers: climatology, persistence, a fitted stencil."""
+"""Reference forecasts without a network: climatology, persistence, fitted stencils, the exact solution."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ROWS = 5_000  # equations for a fitted stencil, at most
 
 
 def persistence(u: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n c"]:
-    """Tomorrow is as today."""
+    """Return the state unchanged."""
     return u
 
 
 def climatological_mean(batch: Batch) -> Float[Tensor, ""]:
-    """The mean of all training states. The data are homogeneous: one number serves all nodes."""
+    """The mean of all training states: one number, because the data are homogeneous."""
     return batch.u.double().mean().float()
 
 
@@ -52,7 +52,7 @@ def fitted_stencil(batch: Batch, shape: tuple[int, ...], radius: int) -> Step:
 
 
 def stencil_radii(courant: tuple[float, ...], shape: tuple[int, ...]) -> list[int]:
-    """Radii worth fitting: as far as the signal moves, and two points more; below half of the grid."""
+    """Radii worth fitting: the distance the signal moves, and two points more; both below half the grid."""
     needed = max(1, math.ceil(max(courant)))
     most = (min(shape) - 1) // 2
     return sorted({min(needed, most), min(needed + 2, most)})

@@ -1,4 +1,4 @@
-"""What all data of the dynamics task have in common, and the wave of slide 2.1."""
+"""The common interface of all data of the dynamics task, and the wave of slide 2.1."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from eai.tasks.dynamics.schemes import advection_schemes, translate
 class Batch(NamedTuple):
     """b trajectories of t states on n nodes in c channels; ``u[:, 0]`` is the input of a rollout.
 
-    ``static`` is what is known of the nodes at all times, such as the local speed; s may be 0.
+    ``static`` holds features of the nodes that do not change in time, such as the local speed; s may be 0.
     """
 
     u: Float[Tensor, "b t n c"]
@@ -28,12 +28,12 @@ class Batch(NamedTuple):
 
 
 def nothing_static(u: Float[Tensor, "b t n c"]) -> Batch:
-    """The batch of trajectories with nothing known beside them."""
+    """Make a batch of trajectories without static features."""
     return Batch(u, u.new_zeros(u.shape[0], u.shape[2], 0))
 
 
 class Trajectories(DataModule[Batch]):
-    """Trajectories of an equation on a periodic grid, of which a reference solution is known.
+    """Trajectories of an equation on a periodic grid with a known reference solution.
 
     Attributes:
         shape: of the grid.
@@ -95,7 +95,7 @@ class RandomFields(Trajectories):
 
     @abstractmethod
     def initial(self, count: int, generator: torch.Generator) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b n s"]]:
-        """Random initial states, and what is static, in float64."""
+        """Draw initial states and static features, in float64."""
 
     def generate(self, split: Split, generator: torch.Generator) -> Batch:
         u0, static = self.initial(self.sizes[split], generator)

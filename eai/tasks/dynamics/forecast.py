@@ -13,7 +13,7 @@ from eai.core.errors import require
 from eai.core.learn.data import widened
 from eai.tasks.dynamics.data import Batch
 
-# A map from states (b, n, c), and what is known of their nodes (b, n, s), to the states one time step later.
+# Maps states (b, n, c) and static features (b, n, s) to the states one time step later.
 Step = Callable[[Tensor, Tensor], Tensor]
 
 

@@ -1,6 +1,7 @@
-"""Graphs on periodic grids of one or two dimensions: who hears whom in one layer of a net.
+"""Graphs on periodic grids of one or two dimensions: which nodes exchange messages in one layer of a net.
 
-The grids are homogeneous, so a graph is a list of *offsets*: node i hears the nodes at i + offset, itself included.
+The grids are homogeneous, so a graph is a list of *offsets*: node i receives from the nodes
+at i + offset, itself included.
 """
 
 from __future__ import annotations

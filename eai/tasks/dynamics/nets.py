@@ -16,7 +16,7 @@ from eai.tasks.dynamics.layers import InteractionLayer, MeanConv, NeighbourMean,
 
 
 class GraphNet(nn.Module):
-    """What the dynamics task asks of a net: (u, static) → the next u, on ``graph``, in ``layers`` of messages."""
+    """The interface of all nets: (u, static) → the next u, by ``layers`` of messages on ``graph``."""
 
     def __init__(self, graph: Graph, layers: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class GraphNet(nn.Module):
         return tuple(self.layers * cells for cells in self.graph.reach)
 
     def fit_scales(self, batch: Batch) -> None:
-        """Take from training data what the net scales its numbers with. By default nothing."""
+        """Set the scales of inputs and outputs from training data. By default there are none."""
 
 
 class GCN(GraphNet):
@@ -76,7 +76,7 @@ class GCN(GraphNet):
 
 
 class LearnedStencil(GraphNet):
-    """u + S u, where S is linear in u: layers of linear messages, weighted by an MLP of what is known of the edges.
+    """u + S u, where S is linear in u: layers of linear messages, weighted by an MLP of the features of the edges.
 
     h ← Σ_j w(e_ij, s_i, s_j) ⊙ V h_j in every layer, then a linear map of the nodes' ``channels`` to the increment.
     e is the displacement and length of the edge, s the static features of its nodes. Where nothing is static the same

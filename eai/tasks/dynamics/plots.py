@@ -25,12 +25,12 @@ STATE = "state u (dimensionless)"
 
 
 def of_samples(batch: Batch, forecast: Forecast, shape: tuple[int, ...]) -> Mapping[str, Drawing]:
-    """What is drawn during training: single steps of the first sample."""
+    """Draw single steps of the first sample (during training and at the end)."""
     return {"one_step": one_step(batch, forecast) if len(shape) == 1 else maps(batch, forecast, shape)}
 
 
 def of_rollout(batch: Batch, forecast: Forecast, data: Trajectories) -> Mapping[str, Drawing]:
-    """What is drawn of the first sample's free rollout at the end."""
+    """Draw the free rollout of the first sample (at the end)."""
     if len(data.shape) == 2:
         return {"rollout": map_animation(batch, forecast, data.shape)}
     few = batch.u.shape[1] - 1 <= ALL_STEPS
@@ -90,7 +90,7 @@ def trajectory(batch: Batch, data: Trajectories) -> Figure:
     panels[0].set(title=f"Truth at {len(u)} times: from dark (start) to light (end)", ylabel=STATE)
     if static.size:
         panels[1].plot(x, _thin(static[:, 0]), color=TRUTH)
-        panels[1].set(title="What is known of the nodes", ylabel="speed c (cells per step)")
+        panels[1].set(title="Static feature of the nodes", ylabel="speed c (cells per step)")
     panels[-1].set_xlabel("position x (length units)")
     for axes in panels:
         axes.grid(alpha=0.3)

@@ -51,7 +51,7 @@ def nrmse_by_lead(curves: Mapping[str, Float[Tensor, " l"]]) -> Figure:
     axes = figure.subplots()
     for name, style in _styles(curves).items():
         values = curves[name].cpu().clamp(min=FLOOR).numpy()
-        # The scale is fixed: a rollout that leaves it is told by its last value.
+        # The axis is fixed, so give the last value as a number: it may lie outside.
         label = f"{name}: {curves[name][-1].item():.2g}"
         axes.plot(np.arange(1, len(values) + 1), values, label=label, **style)
     axes.axhline(1, color=BLACK, lw=0.8)
@@ -82,7 +82,7 @@ def spectrum(power: Mapping[str, Float[Tensor, " k"]], lead: int) -> Figure:
 
 
 def of_graph(graph: Graph) -> Mapping[str, Drawing]:
-    """The edges, if there are few enough to see."""
+    """Draw the offsets, and the whole graph if it is small enough to see its edges."""
     drawings: dict[str, Drawing] = {"offsets": offsets(graph)}
     if graph.nodes <= DRAWN:
         drawings["adjacency"] = adjacency(graph)
@@ -107,14 +107,16 @@ def distances(graph: Graph) -> Figure:
 
 
 def offsets(graph: Graph) -> Figure:
-    """Which neighbours a node hears in one layer of messages."""
+    """The neighbours that a node receives messages from in one layer."""
     figure = new_figure(6, 2.6 if len(graph.shape) == 1 else 5)
     axes = figure.subplots()
     steps = graph.edge_attr[:, : len(graph.shape)].numpy()
     across, up = steps[:, -1], steps[:, 0] if len(graph.shape) == 2 else np.zeros(len(steps))
     axes.scatter(across, up, color=SKY, s=60, zorder=2)
     axes.scatter([0], [0], color=BLACK, s=60, zorder=3)
-    axes.set(title=f"One layer: the black node hears {graph.degree} nodes, itself included", xlabel="cells along x")
+    axes.set(
+        title=f"One layer: the black node receives from {graph.degree} nodes, itself included", xlabel="cells along x"
+    )
     if len(graph.shape) == 2:
         axes.set(ylabel="cells along y", aspect="equal")
     else:

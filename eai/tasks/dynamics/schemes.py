@@ -1,4 +1,4 @@
-"""Classical numerical schemes on periodic grids: the references that learn nothing.
+"""Classical numerical schemes on periodic grids: references without training.
 
 Fields (b, n, c) live on grids of one or two dimensions, n = Π shape; lengths are in cells and times in steps, so that a
 speed is a number of cells per step. Explicit schemes take as many sub-steps as they need to be stable.

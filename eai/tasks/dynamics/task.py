@@ -71,7 +71,7 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         require(leads is None or (len(leads) > 0 and min(leads) >= 1), "leads", "lead times of at least 1", leads)
         self.unroll, self.leads, self._modes = unroll, leads, 1
         self.register_buffer("climatology", torch.zeros(()))
-        # Fitting takes a while: once for each data.
+        # Fitting the stencils is slow: keep the result for each data.
         self._references: tuple[DataModule[Batch], Mapping[str, Callable[[Batch], Forecast]]] | None = None
 
     def check_data(self, data: DataModule[Batch]) -> None:
@@ -119,7 +119,7 @@ class Dynamics(Task[Batch, Windows, Forecast]):
             return forecast(self.step, batch)
 
     def step(self, u: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n c"]:
-        """The net's next state, in the precision of ``u``, whatever that of the net."""
+        """Apply the net in its own precision and return the next state in that of ``u``."""
         dtype = next(self.net.parameters()).dtype
         return self.net(u.to(dtype), static.to(dtype)).to(u.dtype)
 
