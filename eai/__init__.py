@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from eai.core.run.finished import Run
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_run"]
+__all__ = ["__version__", "load_run", "runs"]
 
 
 def load_run(run_dir: str | Path, overrides: Sequence[str] = ()) -> Run:
@@ -37,3 +39,26 @@ def load_run(run_dir: str | Path, overrides: Sequence[str] = ()) -> Run:
     from eai.core.run.finished import load_run as load
 
     return load(run_dir, overrides)
+
+
+def runs(folders: str | Path | Sequence[str | Path] = "outputs") -> pd.DataFrame:
+    """All runs at or below one or several folders as a pandas DataFrame, one row a run, in the order of their start.
+
+    Columns: ``state`` (COMPLETED, FAILED, …), ``task``, ``seed``; one for each parameter in which the runs differ, by
+    its shortest clear name; ``monitor`` and ``score``, name and value of the monitored validation score; ``headline``
+    and ``test``, those of the headline score on the test data, with ``baseline`` and ``optimum`` in the same score;
+    ``seconds`` of training, trainable ``parameters``, ``started`` (UTC) and ``path``. What is not known is missing.
+
+    Args:
+        folders: to look in; symbolic links are followed.
+
+    Raises:
+        eai.core.errors.ConfigError: one of them is no folder.
+
+    Example:
+        >>> runs = eai.runs("outputs/sweeps")  # doctest: +SKIP
+        >>> runs.groupby("lr")["score"].agg(["mean", "std", "count"])  # doctest: +SKIP
+    """
+    from eai.core.compare.runs import runs as read
+
+    return read(folders)

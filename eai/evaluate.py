@@ -9,6 +9,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from eai.core.cli import CONFIG_DIR, EXECUTION_WHITELIST, call, run_hydra
+from eai.core.directory import read_json
 
 # Overrides of a run that is not known before the command line is read: these nodes take any key,
 # and `evaluate` checks them against the run's own configuration.
@@ -27,8 +28,9 @@ def _evaluate(cfg: DictConfig) -> float:
     from eai.core.compare.comparison import summary_of_run
     from eai.core.run.finished import evaluate
 
-    score, result, _ = evaluate(cfg)
-    logging.getLogger("eai").info("%s", summary_of_run(result))
+    score, result, scored = evaluate(cfg)
+    scores = read_json(result.metrics), read_json(result.baselines)
+    logging.getLogger("eai").info("%s", summary_of_run(result, scored, *scores))
     return score
 
 

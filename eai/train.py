@@ -45,7 +45,7 @@ def _train(cfg: DictConfig, job: DictConfig, in_sweep: bool) -> float | tuple[fl
         from eai.core.compare.comparison import summary_of_run
 
         metrics, expect = read_json(outcome.run.metrics), outcome.experiment.expect
-        log.info("%s", summary_of_run(outcome.run))
+        log.info("%s", summary_of_run(outcome.run, outcome.cfg, metrics, read_json(outcome.run.baselines)))
         if expect is not None and not is_shortened(outcome.cfg):
             value = metrics[expect.score]
             verdict = "reached" if expect.met_by(value) else "NOT reached"

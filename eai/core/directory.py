@@ -29,8 +29,8 @@ from eai.core.errors import ConfigError, DiskFullError, Interrupted, RankError, 
 
 log = logging.getLogger("eai")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-# Keys of a configuration that do not change what a run comes to.
-COSMETIC = ("resume", "figures", "reporting", "objectives", "retry_failed", "trials")
+# Keys of a configuration that decide what is drawn, said, resumed or expected, not what is learned.
+COSMETIC = ("resume", "figures", "reporting", "objectives", "retry_failed", "trials", "expect")
 # Temporary files of `write_whole` and `keep_previous_checkpoint`, and nobody else's.
 _TEMPORARY = re.compile(
     r"\.((config|hydra|overrides)\.yaml|(status|metrics|baselines|measurements)\.json|(best|last|previous)\.ckpt)\.\d+\.tmp"

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from eai.core.compare.leaderboard import flat_rows, leaderboard
 from eai.core.compare.records import Record, number, read_record, read_records
-from eai.core.compare.tables import FORMATS, as_csv, as_json, as_markdown, render, short_path, spell
-from eai.core.directory import RunDirectory, read_json
-from eai.core.errors import ConfigError, require
+from eai.core.compare.tables import as_csv, as_json, as_markdown, render, short_path, spell
+from eai.core.directory import COSMETIC, RunDirectory, flat_keys
+from eai.core.errors import ConfigError
 
 COLUMNS = ("task", "score", "value", "baseline", "optimum", "seconds", "state", "run")
 
@@ -37,43 +41,74 @@ def _row(record: Record) -> dict[str, Any]:
     }
 
 
-def summary_of_run(run: RunDirectory) -> str:
-    """All methods of one run in its headline score, best known reference last, and where things are."""
-    cfg = run.load_config()
-    metrics, baselines = read_json(run.metrics), read_json(run.baselines)
+def summary_of_run(
+    run: RunDirectory, cfg: DictConfig, metrics: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]]
+) -> str:
+    """All methods of one run in its headline score, and where things are.
+
+    Args:
+        run: its directory.
+        cfg: its configuration.
+        metrics: the model's scores.
+        baselines: the same of each reference method.
+    """
+    headline = cfg.headline
     table = Table()
     table.add_column(f"{cfg.task}, test data")
-    table.add_column(cfg.headline.score, justify="right")
-    roles = {cfg.headline.baseline: "baseline", cfg.headline.optimum: "optimum"}
+    table.add_column(headline.score, justify="right")
+    roles = {headline.baseline: "baseline", headline.optimum: "optimum"}
     for name, scores in {"model": metrics, **baselines}.items():
         label = f"{name} ({roles[name]})" if name in roles else name
-        table.add_row(label, spell(scores.get(cfg.headline.score)), style="bold" if name == "model" else None)
-    tail = f"scores   {run.metrics}\nfigures  {run.figures}\nwatch    tensorboard --logdir {run.path}"
-    return f"\n{render(table)}{tail}"
+        table.add_row(label, spell(scores.get(headline.score)), style="bold" if name == "model" else None)
+    places = {"scores": run.metrics, "figures": run.figures}
+    tail = [f"{name:8} {shlex.quote(str(path))}" for name, path in places.items() if path.exists()]
+    tail.append(f"watch    tensorboard --logdir {shlex.quote(str(run.path))}")
+    return f"\n{render(table)}" + "\n".join(tail)
 
 
-def compare(cfg: DictConfig) -> None:
-    """Print a leaderboard of the runs below ``cfg.runs``, or one row per run with ``cfg.by_run``.
+def compare(folders: Sequence[str], form: str = "table", by_run: bool = False) -> str:
+    """A leaderboard of the runs below ``folders``.
+
+    Args:
+        folders: to look in.
+        form: ``table``, ``csv``, ``json``, ``markdown``, or ``diff``: the keys in which runs differ.
+        by_run: one row per run instead of one per group of seeds.
 
     Raises:
-        ConfigError: a folder does not exist, holds no run, or the format is unknown.
+        ConfigError: a folder is none, or holds no run.
     """
-    folders = [cfg.runs] if isinstance(cfg.runs, str) else [str(folder) for folder in cfg.runs]
-    try:
-        require(cfg.format in FORMATS, "format", f"one of {', '.join(FORMATS)}", cfg.format)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
     records = read_records(folders)
     if not records:
         raise ConfigError(f"runs: no run found below {', '.join(folders)}")
-    if cfg.by_run:
-        text = _each_run(records, cfg.format)
-    elif cfg.format in ("csv", "json"):
+    if form == "diff":
+        return differences(records)
+    tasks = Counter(record.task for record in records if record.config)
+    # One run of each task is one table.
+    if by_run or (form == "table" and len(tasks) > 1 and max(tasks.values()) == 1):
+        return _each_run(records, form)
+    if form in ("csv", "json"):
         columns, rows = flat_rows(records)
-        text = as_json(rows) if cfg.format == "json" else as_csv(rows, columns)
-    else:
-        text = leaderboard(folders, markdown=cfg.format == "markdown")
-    print(text, end="")
+        return as_json(rows) if form == "json" else as_csv(rows, columns)
+    return leaderboard(folders, markdown=form == "markdown")
+
+
+def differences(records: Sequence[Record]) -> str:
+    """The configuration keys in which runs differ, side by side, and the command that reproduces each run."""
+    leaves = [flat_keys(record.config) for record in records]
+    keys = sorted({key for node in leaves for key in node if key.partition(".")[0] not in COSMETIC})
+    differing = [key for key in keys if len({repr(node.get(key)) for node in leaves}) > 1]
+    table = Table(box=box.SIMPLE)
+    table.add_column("key", overflow="fold")
+    for number_, _ in enumerate(records, start=1):
+        table.add_column(f"run {number_}", overflow="fold")
+    for key in differing:
+        table.add_row(key, *(spell(node[key]) if key in node else "absent" for node in leaves))
+    lines = []
+    for number_, record in enumerate(records, start=1):
+        overrides = RunDirectory(record.path).load_overrides()
+        command = shlex.join(["eai-train", *(item for item in overrides if not item.startswith("resume="))])
+        lines += [f"run {number_}  {shlex.quote(short_path(record.path))}", f"       {command}"]
+    return (render(table) if differing else "the configurations are the same\n") + "\n".join(lines) + "\n"
 
 
 def _each_run(records: list[Record], form: str) -> str:

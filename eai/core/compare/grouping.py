@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eai.core.compare.records import COSMETIC, Record, number
+from eai.core.compare.records import Record, number
+from eai.core.directory import COSMETIC
 
 _ENOUGH_COLUMNS = 6
 
@@ -106,7 +107,7 @@ def comparisons(records: Sequence[Record]) -> list[Comparison]:
             tables.setdefault((record.task, record.score, record.mode, record.headline["score"]), []).append(record)
     result = []
     for (task, score, _, _), members in sorted(tables.items(), key=lambda item: [str(name) for name in item[0]]):
-        mode, test_mode, groups = members[0].mode, headline_mode(members), _groups(members)
+        mode, test_mode, groups = members[0].mode, members[0].headline_mode, _groups(members)
         groups.sort(key=lambda g: (goodness(g.monitored.mean, mode), goodness(g.tested.mean, test_mode)))
         keys = varying_keys(groups)
         result.append(Comparison(task, score, mode, members[0].headline, test_mode, tuple(groups), keys))
@@ -159,28 +160,6 @@ def varying_keys(groups: Sequence[Group]) -> tuple[str, ...]:
 
 def _is_parameter(key: str) -> bool:
     return key not in ("seed", "task") and key.partition(".")[0] not in (*COSMETIC, "hydra")
-
-
-def headline_mode(records: Sequence[Record]) -> str:
-    """Whether the headline score is best at its ``min`` or ``max``.
-
-    The monitored score says it, if that is the same score. Otherwise the methods of the runs do: over all
-    pairs of them, does the headline score rise with the monitored score's twin on the test data, or fall?
-    """
-    mode, concordance = records[0].mode, 0
-    headline = records[0].headline["score"]
-    twin = f"test/{str(records[0].score).partition('/')[2]}"
-    if headline in (None, twin):
-        return mode
-    for record in records:
-        methods = [record.metrics, *(s for s in record.baselines.values() if isinstance(s, Mapping))]
-        points = [(number(scores.get(twin)), number(scores.get(headline))) for scores in methods]
-        known = sorted((x, y) for x, y in points if x is not None and y is not None)
-        pairs = [(b[1] - a[1]) for i, a in enumerate(known) for b in known[i + 1 :] if a[0] < b[0]]
-        concordance += sum((rise > 0) - (rise < 0) for rise in pairs)
-    if concordance >= 0:
-        return mode
-    return "max" if mode == "min" else "min"
 
 
 def short_names(keys: Iterable[str], tasks: Iterable[str | None], reserved: Iterable[str]) -> dict[str, str]:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import io
 import logging
-import os
-import secrets
+import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from eai.core.compare.grouping import Comparison, Group, comparisons, short_names
-from eai.core.compare.records import Record, find_runs, read_records
+from eai.core.compare.records import Record, read_records
 from eai.core.compare.references import BASELINE, Reference, references
 from eai.core.compare.tables import as_csv, as_markdown, grid, render, short_path, spell, spell_spread
+from eai.core.directory import write_whole
 
 log = logging.getLogger("eai")
 
@@ -25,6 +24,7 @@ _AFTER = ("score", "score_mean", "score_sd", "test", "test_mean", "test_sd", "se
           "reason", "run")  # fmt: skip
 _REASON_LENGTH = 160
 _ATTEMPTS = 3
+_draw_again_at = 0.0  # of this process's clock
 _MOST_GROUPS = 30
 
 
@@ -101,7 +101,9 @@ def leaderboard(folders: Sequence[str | Path], markdown: bool = False, failures:
         else:
             pieces.append(grid(title, header, rows, styles))
         pieces += note
-        pieces += [_unfinished(record) for record in table.records if failures and record.state == "FAILED"]
+        pieces += [
+            _unfinished(record) for record in table.records if failures and record.state in ("FAILED", "UNREADABLE")
+        ]
     pieces += [_unfinished(record) for record in records if failures and not record.config]
     return "\n\n".join(str(piece).strip() for piece in pieces) + "\n" if markdown else render(*pieces)
 
@@ -156,23 +158,30 @@ def _worth_showing(rows: Sequence[Reference]) -> list[Reference]:
     return [row for row in rows if row.role != BASELINE or row is others[row.place]]
 
 
-def write_summary(sweep_dir: Path) -> None:
+def write_summary(sweep_dir: Path, last: bool = False) -> None:
     """Write ``summary.csv`` and ``summary.png`` of the runs below ``sweep_dir``; a failure is a warning, not an error.
 
-    Processes that end at the same time may all call it: files are renamed into place, and who finds that a run
-    changed its state meanwhile writes again, so that the last word has seen all runs.
+    Processes that end at the same time may all call it: files are renamed into place, and one that finds that a run
+    changed its state meanwhile writes again. Drawing takes a twentieth of a sweep's time at most.
+
+    Args:
+        sweep_dir: of the runs.
+        last: draw in any case.
     """
+    global _draw_again_at
     try:
         for _ in range(_ATTEMPTS):
-            before = _states(sweep_dir)
             records = read_records([sweep_dir])
             if not records:
                 return
             columns, rows = flat_rows(records)
-            _replace(sweep_dir / "summary.csv", as_csv(rows, columns).encode())
+            write_whole(sweep_dir / "summary.csv", as_csv(rows, columns).encode())
+            if [record.status for record in read_records([sweep_dir])] == [record.status for record in records]:
+                break
+        if last or time.monotonic() >= _draw_again_at:
+            started = time.monotonic()
             _draw(sweep_dir / "summary.png", records)
-            if _states(sweep_dir) == before:
-                return
+            _draw_again_at = time.monotonic() + 20 * (time.monotonic() - started)
     except Exception as error:  # the jobs of a sweep matter more than its summary
         log.warning("no summary of %s: %s: %s", sweep_dir, type(error).__name__, error)
 
@@ -185,24 +194,6 @@ def _draw(path: Path, records: Sequence[Record]) -> None:
         if figure is not None:
             buffer = io.BytesIO()
             figure.savefig(buffer, format="png")
-            _replace(path, buffer.getvalue())
+            write_whole(path, buffer.getvalue())
     except Exception as error:  # as above; the table is there
         log.warning("no figure %s: %s: %s", path, type(error).__name__, error)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _states(folder: Path) -> dict[str, int]:
-    """When each run below changed its state last."""
-    stamps = {}
-    for run in find_runs([folder]):
-        with suppress(OSError):
-            stamps[str(run.path)] = run.status.stat().st_mtime_ns
-    return stamps

@@ -11,38 +11,42 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from eai.core.directory import RunDirectory, flat_keys, read_json
+from eai.core.directory import COSMETIC, RunDirectory, flat_keys, read_json
 from eai.core.errors import ConfigError
 
-# They decide what is drawn, said and resumed, or state what is expected: not what is learned.
-COSMETIC = ("figures", "reporting", "resume", "expect")
 # The C loader is ten times faster; resolved configurations need nothing of OmegaConf's own.
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def find_runs(folders: Sequence[str | Path]) -> Iterator[RunDirectory]:
-    """Runs at or below the given folders, in the order of their names (2 before 10); no evaluations of runs.
+    """Runs at or below the given folders, symbolic links followed; no evaluations of runs, and none twice.
+
+    Args:
+        folders: to look in.
 
     Raises:
-        ConfigError: a folder does not exist.
+        ConfigError: one of them is no folder.
     """
+    seen: set[tuple[int, int]] = set()
     for folder in folders:
         if not Path(folder).is_dir():
-            raise ConfigError(f"runs: expected directories, got {folder} (no such directory)")
-        for where, below, files in os.walk(folder):
+            why = "a file" if Path(folder).exists() else "no such directory"
+            raise ConfigError(f"runs: expected directories, got {folder} ({why})")
+        for where, below, files in os.walk(folder, followlinks=True):
+            at = os.stat(where)
+            if (at.st_dev, at.st_ino) in seen:  # a link to what was visited, or to a folder above
+                below.clear()
+                continue
+            seen.add((at.st_dev, at.st_ino))
             if "status.json" in files:
                 yield RunDirectory(where)
                 below.clear()
-            below.sort(key=_numbers_as_numbers)
-
-
-def _numbers_as_numbers(name: str) -> list[tuple[bool, int, str]]:
-    return [(not digits, int(digits or 0), text) for digits, text in re.findall(r"(\d+)|(\D+)", name)]
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Record:
     def reason(self) -> str | None:
         """Why the run failed, as one line."""
         reason = self.status.get("reason")
-        return " ".join(str(reason).split()) if reason and self.state == "FAILED" else None
+        return " ".join(str(reason).split()) if reason and self.state in ("FAILED", "UNREADABLE") else None
 
     @property
     def task(self) -> str | None:
@@ -89,6 +93,19 @@ class Record:
     def headline(self) -> dict[str, str | None]:
         """``score`` (test/…), ``baseline`` and ``optimum``, each None where unknown."""
         return {name: _text(self.under("headline").get(name)) for name in ("score", "baseline", "optimum")}
+
+    @property
+    def headline_mode(self) -> str:
+        """Whether the headline score is best at its ``min`` or ``max``.
+
+        Runs of before the configuration said so: as the monitored score, if it is the same; else by the score's name.
+        """
+        given, score = self.under("headline").get("mode"), str(self.headline["score"]).partition("/")[2]
+        if given in ("min", "max"):
+            return str(given)
+        if score == str(self.score).partition("/")[2]:
+            return self.mode
+        return "max" if score.startswith(("psnr", "ssim", "skill", "acc", "useful_lead_time")) else "min"
 
     @property
     def monitored(self) -> float | None:
@@ -169,15 +186,58 @@ def read_record(run: RunDirectory) -> Record:
     )
 
 
+# What was read before, by directory, with the stamps of the files it was read from: a sweep reads only what is new.
+_cache: dict[Path, tuple[tuple[int, ...], Record]] = {}
+
+
 def read_records(folders: Sequence[str | Path]) -> list[Record]:
-    """The runs at or below the folders; a directory whose ``status.json`` is not a run's is left out."""
+    """The runs at or below the folders in the order in which they started.
+
+    One whose ``status.json`` cannot be read has the state UNREADABLE; a folder that is no run is left out.
+
+    Args:
+        folders: to look in.
+
+    Raises:
+        ConfigError: one of them is no folder.
+    """
     records = []
     for run in find_runs(folders):
-        try:
-            records.append(read_record(run))
-        except ConfigError:
-            continue
-    return records
+        stamps = tuple(_stamp(path) for path in _files(run))
+        known = _cache.get(run.path)
+        if known is None or known[0] != stamps:
+            try:
+                record = read_record(run)
+            except ConfigError as error:
+                if not run.config.is_file():  # somebody else's status.json
+                    continue
+                record = Record(run.path, {"state": "UNREADABLE", "reason": str(error)})
+            known = _cache[run.path] = stamps, record
+        records.append(known[1])
+    return sorted(records, key=lambda record: (_started(record), _numbers_as_numbers(str(record.path))))
+
+
+def _files(run: RunDirectory) -> tuple[Path, ...]:
+    return run.status, run.metrics, run.baselines, run.config, run.path.parent / "sweep.json"
+
+
+def _stamp(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _started(record: Record) -> float:
+    """Seconds since the epoch, whatever the time zone; 0 where it is not known."""
+    try:
+        return datetime.fromisoformat(str(record.status.get("started"))).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def _numbers_as_numbers(name: str) -> list[tuple[bool, int, str]]:
+    return [(not digits, int(digits or 0), text) for digits, text in re.findall(r"(\d+)|(\D+)", name)]
 
 
 def _mapping(path: Path) -> Mapping[str, Any]:

@@ -18,7 +18,6 @@ from rich.text import Text
 
 from eai.core.directory import finite_or_none
 
-FORMATS = ("table", "csv", "json", "markdown")
 UNKNOWN = "–"
 
 
@@ -26,7 +25,10 @@ def spell(value: Any) -> str:
     """A cell for people: four digits, a dash for what is unknown."""
     if value is None:
         return UNKNOWN
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    # Four digits of what a ratio close to one differs by, rather than a mere 1.
+    return f"{value:.6g}" if 0 < abs(value - 1) < 0.01 else f"{value:.4g}"
 
 
 def spell_spread(mean: float | None, sd: float | None) -> str:

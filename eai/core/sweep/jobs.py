@@ -67,6 +67,7 @@ class Jobs:
         states = self.states()
         bad = {name: state for name, state in states.items() if state.get("state") != "COMPLETED"}
         if states:
+            self.summarise(last=True)
             tell(self._leaderboard())
         for name, state in bad.items():
             reason = f": {state['reason']}" if state.get("reason") else ""
@@ -85,11 +86,15 @@ class Jobs:
             log.warning("no leaderboard of %s: %s: %s", self.folder, type(error).__name__, error)
             return ""
 
-    def summarise(self) -> None:
-        """Write ``summary.csv`` and ``summary.png``."""
+    def summarise(self, last: bool = False) -> None:
+        """Write ``summary.csv`` and ``summary.png``.
+
+        Args:
+            last: no job follows.
+        """
         from eai.core.compare.leaderboard import write_summary
 
-        write_summary(self.folder)
+        write_summary(self.folder, last)
 
     def stop(self, signum: int) -> None:
         """Pass a signal on to every job that runs in a child of this process, and wait until all have saved.

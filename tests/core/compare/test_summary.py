@@ -17,7 +17,7 @@ from PIL import Image
 from eai.core.compare.figure import sweep_figure
 from eai.core.compare.grouping import comparisons
 from eai.core.compare.leaderboard import leaderboard, write_summary
-from eai.core.compare.records import find_runs, read_records
+from eai.core.compare.records import read_records
 from eai.core.directory import write_json
 from tests.core.compare.fake_runs import fake_run, rows_below, sweep_json
 
@@ -43,7 +43,8 @@ def test_jobs_come_in_the_order_of_their_numbers_and_evaluations_are_left_out(tm
     for name in ("10", "2", "x/b", "x/a"):
         fake_run(tmp_path / name)
     fake_run(tmp_path / "2" / "evaluations" / "now")
-    assert [str(run.path.relative_to(tmp_path)) for run in find_runs([tmp_path])] == ["2", "10", "x/a", "x/b"]
+    names = [str(record.path.relative_to(tmp_path)) for record in read_records([tmp_path])]
+    assert names == ["2", "10", "x/a", "x/b"]  # all started at the same time
 
 
 def test_summary_is_the_csv_and_a_figure_and_leaves_no_temporary_file(tmp_path: Path) -> None:
@@ -76,7 +77,7 @@ def test_summary_never_raises_and_a_failing_figure_leaves_the_csv(
         raise RuntimeError("no ink")
 
     monkeypatch.setattr("eai.core.compare.figure.sweep_figure", broken)
-    write_summary(tmp_path)
+    write_summary(tmp_path, last=True)
     assert (tmp_path / "summary.csv").is_file()
     assert not (tmp_path / "summary.png").exists()
     assert "no ink" in caplog.text
