@@ -33,7 +33,7 @@ def test_half_written_and_foreign_directories_are_left_out(tmp_path: Path) -> No
     (broken / "metrics.json").write_text('{"test')
     (tmp_path / "started").mkdir()
     write_json(tmp_path / "started" / "status.json", {"state": "FAILED", "reason": "ConfigError: no config yet"})
-    assert [Path(row["run"]).name for row in rows_below(tmp_path)] == ["good", "broken", "started"]
+    assert {Path(row["run"]).name for row in rows_below(tmp_path)} == {"good", "broken", "started"}
     assert f"FAILED  {tmp_path}/started: ConfigError: no config yet" in leaderboard([tmp_path])
     write_summary(tmp_path)
     assert (tmp_path / "summary.csv").read_text().count("\n") == 1 + 3 + 3
