@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from eai.core.cli import CONFIG_DIR, EXECUTION_WHITELIST, call, call_job, run_hydra
+from eai.core.cli import CONFIG_DIR, EXECUTION_WHITELIST, call, call_job, check_searchpath, run_hydra
+from eai.core.config import check_top_level, check_trainer, is_shortened, resolve
+from eai.core.directory import read_json
+from eai.core.schema import Experiment
 from eai.core.sweep.hooks import is_parallel
 
 
@@ -24,6 +28,11 @@ def app(cfg: DictConfig) -> float | tuple[float, ...]:
 
 
 def _train(cfg: DictConfig, job: DictConfig, in_sweep: bool) -> float | tuple[float, ...]:
+    check_searchpath(job)
+    if not in_sweep and not cfg.resume:  # a mistake here is told before torch is loaded
+        resolved = resolve(cfg)
+        check_top_level(resolved)
+        check_trainer(resolved)
     from eai.core.compare.comparison import summary_of_run
     from eai.core.run.run import train
 
@@ -31,7 +40,18 @@ def _train(cfg: DictConfig, job: DictConfig, in_sweep: bool) -> float | tuple[fl
     outcome = train(cfg, job.runtime.output_dir, job.overrides.task, job, in_sweep, shares_gpus)
     if outcome.fresh and outcome.rank == 0:
         logging.getLogger("eai").info("%s", summary_of_run(outcome.run))
+        if verdict := _verdict(outcome.experiment, outcome.cfg, read_json(outcome.run.metrics)):
+            logging.getLogger("eai").info("%s", verdict)
     return outcome.objectives if len(outcome.objectives) > 1 else outcome.objectives[0]
+
+
+def _verdict(experiment: Experiment, cfg: DictConfig, metrics: Mapping[str, float]) -> str | None:
+    """Whether the run reached what its experiment expects; None where it expects nothing or was shortened."""
+    expect = experiment.expect
+    if expect is None or is_shortened(cfg):
+        return None
+    value = metrics[expect.score]
+    return f"expected {expect}: {'reached' if expect.met_by(value) else 'NOT reached'} with {value:.4g}"
 
 
 def main() -> None:

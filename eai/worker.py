@@ -39,8 +39,13 @@ def main() -> None:
 
 def _configure_log(folder: Path) -> None:
     """Rank 0 writes where a single process would; the others write warnings only."""
+    from eai.core.directory import no_links
+
     if os.environ.get("RANK") == "0":
-        handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout), logging.FileHandler(folder / "train.log")]
+        handlers: list[logging.Handler] = [
+            logging.StreamHandler(sys.stdout),
+            logging.StreamHandler(open(folder / "train.log", "a", opener=no_links)),
+        ]
         logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
     else:
         logging.basicConfig(level=logging.WARNING)

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from difflib import get_close_matches
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
 
-from eai.core.errors import EaiError, Interrupted
+import eai
+from eai.core.directory import no_links
+from eai.core.errors import ConfigError, EaiError, Interrupted
 from eai.core.sweep.hooks import is_parallel, on_slurm, requeue
 
 log = logging.getLogger("eai")
 T = TypeVar("T")
 _told_to_stop = False  # in a process that runs jobs for another one: it takes no further job
 
-# The only code that a configuration may name as a `_target_`. Never read from a configuration.
-EXECUTION_WHITELIST = ("eai.*", "lightning.Trainer", "lightning.pytorch.trainer.trainer.Trainer", "torch.optim.*")
+# What Hydra itself may build for its own node. `eai.core.trust` says what a run may be built of.
+EXECUTION_WHITELIST = ("eai.core.sweep.hooks.Sweep", "eai.core.cli.NoEmptyDirectory")
 
 
 def find_config_dir(package: Path | None = None) -> Path:
@@ -52,9 +60,109 @@ def split_group_choice(argument: str) -> str:
 
 
 def run_hydra(app: Callable[[], object]) -> None:
-    """Run a Hydra application on the command line's arguments."""
+    """Run a Hydra application on the command line's arguments; what Hydra refuses is one line and exit status 1."""
+    prepare_streams()
+    if "--version" in sys.argv[1:]:
+        print(f"eai {eai.__version__}")
+        return
     sys.argv[1:] = [split_group_choice(argument) for argument in sys.argv[1:]]
-    app()
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and what it says is put in one line here
+    try:
+        app()
+    except HydraException as error:
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        raise SystemExit(1) from error
+    except KeyboardInterrupt as stop:
+        raise SystemExit(130) from stop
+
+
+def prepare_streams() -> None:
+    """Let no text fail for want of an encoding, or of a standard stream that was closed."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(number)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            setattr(sys, name, open(os.devnull, "r" if number == 0 else "w"))  # noqa: SIM115 - until the process ends
+        elif isinstance(stream := getattr(sys, name), TextIOWrapper) and number > 0:
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _one_line(error: HydraException) -> str:
+    """What Hydra refuses, in one line with what may have been meant."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        return f"{key}: expected a value that needs no quotes, or quotes: '{key}=\"{value}\"', got {error.override}"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return _unknown_choice(group, name)
+    if absent := re.match(r"Could not override '([\w/]+)'", lines[0]):
+        # Of `data=recovery/vared`, split_group_choice made data/recovery=vared.
+        typed = [item.partition("=") for item in sys.argv[1:] if item.startswith(f"{absent[1]}=")]
+        if typed and "/" in absent[1]:
+            group, known = absent[1], (Path(CONFIG_DIR) / absent[1]).is_dir()
+            task = group.partition("/")[2]
+            if known and (Path(CONFIG_DIR) / group / f"{typed[0][2]}.yaml").is_file():
+                return f"{group}={typed[0][2]}: belongs to task={task}; add task={task}"
+            return _unknown_choice(group, typed[0][2])
+    hint = next(
+        (line[line.index("Did you mean") :] for line in [*lines, str(error.__cause__)] if "Did you mean" in line), ""
+    )
+    return f"{lines[0]} {hint.splitlines()[0] if hint else ''}".rstrip()
+
+
+def _unknown_choice(group: str, name: str) -> str:
+    folder = Path(CONFIG_DIR) / group.split("/")[0]
+    known = sorted(str(path.relative_to(CONFIG_DIR).with_suffix("")) for path in folder.rglob("*.yaml"))
+    choices = [choice.removeprefix(f"{folder.name}/") for choice in known]
+    wanted = f"{group}/{name}".removeprefix(f"{folder.name}/")
+    near = get_close_matches(wanted, choices, n=3) or choices
+    return f"{folder.name}: expected one of {', '.join(near)}, got {wanted!r}"
+
+
+class NoEmptyDirectory(Callback):
+    """Hydra makes a run's directory before the configuration is checked; take it away again if nothing came into it."""
+
+    _absent: tuple[Path, ...] = ()
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        folder = Path(config.hydra.run.dir).absolute()
+        self._absent = tuple(path for path in (folder, *folder.parents) if not path.exists())
+
+    def on_run_end(self, config: DictConfig, **_: Any) -> None:
+        for path in self._absent:
+            try:
+                path.rmdir()
+            except OSError:  # not empty
+                return
+
+
+def check_searchpath(job: DictConfig) -> None:
+    """Refuse a folder of ``hydra.searchpath`` that does not exist.
+
+    Raises:
+        ConfigError: names it.
+    """
+    for place in job.searchpath:
+        folder = str(place).removeprefix("file://")
+        if "://" not in folder and not Path(folder).is_dir():
+            raise ConfigError(f"hydra.searchpath: expected folders, got {place}, which does not exist")
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Append what is logged to a file as well, opened without following a symbolic link; nothing of it is coloured."""
+    with open(path, "a", opener=no_links, encoding="utf-8") as file:
+        handler = logging.StreamHandler(file)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        root = logging.getLogger()
+        root.addHandler(handler)
+        try:
+            yield
+        finally:
+            root.removeHandler(handler)
 
 
 def call(function: Callable[[], T]) -> T:

@@ -7,7 +7,6 @@ checked by the constructors with :func:`eai.core.errors.require`.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
 import typing
@@ -22,16 +21,42 @@ import hydra
 from beartype import BeartypeConf
 from beartype.door import is_bearable
 from hydra.errors import InstantiationException
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from eai.core.cli import EXECUTION_WHITELIST
 from eai.core.directory import RESOLVER, flat_keys
 from eai.core.errors import ConfigError
 from eai.core.schema import Experiment
+from eai.core.trust import PACKAGES, WHITELIST, hints_of, kinds_in, root_kinds, trusted
 
-_HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+_HYDRA_KEYS = {"_target_", "_partial_", "_convert_"}
+_BANNED_KEYS = {"_recursive_", "_args_"}
+# Arguments of the Trainer that something else decides: {argument: what to do instead}.
+_DECIDED_ELSEWHERE = {
+    **{name: f"set accelerator.{name}" for name in ("accelerator", "devices", "num_nodes", "precision", "strategy")},
+    "gradient_clip_val": "set optimization.clip_norm",
+    "gradient_clip_algorithm": "set optimization.clip_norm, the norm of all gradients together",
+    "accumulate_grad_batches": "set optimization.accumulate",
+    "default_root_dir": "set hydra.run.dir",
+    "logger": "a run writes TensorBoard's files; none other is supported",
+    "enable_checkpointing": "a run always keeps its checkpoints; see reporting.checkpoint_every_n_epochs",
+    "enable_progress_bar": "see reporting.line_every_n_epochs",
+    "callbacks": "a configuration cannot hold callbacks",
+    "plugins": "set accelerator.strategy or accelerator.precision",
+    "use_distributed_sampler": "every process gets its own part of the data",
+    "sync_batchnorm": "not supported",
+    "inference_mode": "not supported",
+    "reload_dataloaders_every_n_epochs": "not supported; data.fresh draws new samples each epoch",
+    "fast_dev_run": "use trainer=debug",
+    "barebones": "use trainer=debug",
+    "overfit_batches": "set trainer.limit_train_batches",
+    "model_registry": "not supported",
+}
+# What these stood for before they were decided elsewhere; old runs have them.
+_HARMLESS = {"accumulate_grad_batches": 1}
+_SAME_AS = {"max_epochs": "epochs", "check_val_every_n_epoch": "validate_every_n_epochs"}
+_LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
+_SHORTENING = ("max_steps", "max_time")
 _INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
 
 
@@ -71,14 +96,43 @@ def portable(cfg: DictConfig) -> DictConfig:
     return copy
 
 
-def check_experiment(cfg: DictConfig) -> Experiment:
-    """Check a resolved configuration as a whole and return its typed top level."""
+def check_top_level(cfg: DictConfig) -> Experiment:
+    """Check the keys and values of a resolved configuration that need no torch; return them typed."""
     content = cast(dict[str, Any], OmegaConf.to_container(cfg))
     _check_arguments("", Experiment, content)
-    experiment = _construct("", Experiment, content)
-    assert isinstance(experiment, Experiment)
-    for key in ("data", "model", "trainer", "shared"):
-        for problem in _problems(key, content.get(key, {})):
+    return cast(Experiment, _construct("", Experiment, content))
+
+
+def check_trainer(cfg: DictConfig) -> None:
+    """Refuse arguments of the Trainer that would be ignored, or leave nothing to train or score.
+
+    Meant for what is about to be trained: the directories of finished runs may hold such arguments.
+
+    Raises:
+        ConfigError: names the key, and the one to use instead.
+    """
+    for name, value in cfg.trainer.items():
+        if value is not None and name in _DECIDED_ELSEWHERE and value != _HARMLESS.get(name):
+            raise ConfigError(f"trainer.{name}: {_DECIDED_ELSEWHERE[name]}")
+        if name in _SAME_AS and value != cfg[_SAME_AS[name]]:
+            raise ConfigError(f"trainer.{name}: set {_SAME_AS[name]}, got {value!r}")
+        if name in _LIMITS and value == 0:
+            raise ConfigError(f"trainer.{name}: expected above 0, got {value!r}; trainer=debug takes two batches")
+
+
+def is_shortened(cfg: DictConfig) -> bool:
+    """Whether the Trainer is told to take less than all data, or to stop before ``epochs``."""
+    # 1.0 is all, 1 is one batch.
+    limited = any((value := cfg.trainer.get(name)) is not None and repr(value) != "1.0" for name in _LIMITS)
+    return limited or any(cfg.trainer.get(name) not in (None, -1) for name in _SHORTENING)
+
+
+def check_experiment(cfg: DictConfig) -> Experiment:
+    """Check a resolved configuration as a whole, before anything of it is called; return its typed top level."""
+    experiment = check_top_level(cfg)
+    content = cast(dict[str, Any], OmegaConf.to_container(cfg))
+    for key, kinds in root_kinds().items():
+        for problem in _problems(key, content.get(key, {}), kinds):
             raise ConfigError(problem)
     return experiment
 
@@ -86,6 +140,9 @@ def check_experiment(cfg: DictConfig) -> Experiment:
 @contextmanager
 def named_by_key(key: str) -> Iterator[None]:
     """Turn what constructors refuse into a ``ConfigError`` that starts with the key of their node."""
+    # Imported here, as it brings torch with it.
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
     try:
         yield
     except InstantiationException as error:
@@ -101,9 +158,7 @@ def named_by_key(key: str) -> Iterator[None]:
 def build(cfg: DictConfig, key: str, **arguments: Any) -> Any:
     """Instantiate the node ``key``; a ``ConfigError`` says by key what cannot be built."""
     with named_by_key(key):
-        return hydra.utils.instantiate(
-            cfg[key], _convert_="all", _execution_whitelist_=EXECUTION_WHITELIST, **arguments
-        )
+        return hydra.utils.instantiate(cfg[key], _convert_="all", _execution_whitelist_=WHITELIST, **arguments)
 
 
 def _construct(key: str, cls: type, content: Mapping[str, Any]) -> Any:
@@ -118,43 +173,51 @@ def _construct(key: str, cls: type, content: Mapping[str, Any]) -> Any:
         raise ConfigError(_join(key, str(error))) from error
 
 
-def _problems(key: str, node: Any) -> Iterator[str]:
-    """Every mistake at and below ``node``, outermost first: inner values are often interpolated from outer ones."""
+def _problems(key: str, node: Any, kinds: tuple[type, ...]) -> Iterator[str]:
+    """Every mistake at and below ``node``, outermost first: inner values are often interpolated from outer ones.
+
+    Args:
+        key: of the node.
+        node: as plain dictionaries, lists and values.
+        kinds: classes that it, or what it holds, may be built of; empty: any of ours.
+    """
+    hints: dict[str, Any] | None = None
     if isinstance(node, dict) and "_target_" in node:
+        if banned := sorted(_BANNED_KEYS & node.keys()):
+            yield f"{_join(key, banned[0])}: not supported; name the arguments by their keys"
+            return
         arguments = {name: value for name, value in node.items() if name not in _HYDRA_KEYS}
         try:
-            _check_arguments(key, _locate(key, node["_target_"]), arguments, bool(node.get("_partial_", False)))
+            target = trusted(key, node["_target_"], kinds)
+            hints = hints_of(_signed(target))
+            _check_arguments(key, target, arguments, bool(node.get("_partial_", False)))
         except ConfigError as error:
             yield str(error)
+        if not str(node["_target_"]).startswith(PACKAGES) and (inner := _first_target(key, arguments)):
+            yield f"{inner}._target_: expected a plain value, got a node; refused"
+            return
     children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for name, item in children:
-        yield from _problems(_join(key, str(name)), item)
+        below = kinds if hints is None else kinds_in(hints.get(str(name)))
+        yield from _problems(_join(key, str(name)), item, below)
 
 
-def _locate(key: str, target: str) -> Callable[..., Any]:
-    """The trusted class or function behind ``target``."""
+def _first_target(key: str, node: Any) -> str | None:
+    """The key of the first node below ``key`` that is to be built."""
+    if isinstance(node, dict) and "_target_" in node:
+        return key
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return next((found for name, item in children if (found := _first_target(_join(key, str(name)), item))), None)
 
-    def trusted(name: str) -> bool:
-        return any(name == rule or (rule.endswith(".*") and name.startswith(rule[:-1])) for rule in EXECUTION_WHITELIST)
 
-    if not trusted(target):
-        raise ConfigError(
-            f"{_join(key, '_target_')}: expected one of {', '.join(EXECUTION_WHITELIST)}, got {target!r}; refused"
-        )
-    module_name, _, name = target.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{_join(key, '_target_')}: {target!r} does not exist ({error})") from error
-    if not callable(found) or not trusted(f"{found.__module__}.{found.__qualname__}"):
-        raise ConfigError(f"{_join(key, '_target_')}: {target!r} is not a class or function of ours; refused")
-    return cast(Callable[..., Any], found)
+def _signed(target: Callable[..., Any]) -> Callable[..., Any]:
+    """What carries the type hints of a call of ``target``."""
+    return target.__init__ if inspect.isclass(target) and not is_dataclass(target) else target
 
 
 def _check_arguments(key: str, target: Callable[..., Any], arguments: Mapping[str, Any], partial: bool = False) -> None:
     parameters = inspect.signature(target).parameters
-    owner = target.__init__ if inspect.isclass(target) and not is_dataclass(target) else target
-    hints = typing.get_type_hints(owner)
+    hints = hints_of(_signed(target))
     for name, value in arguments.items():
         if name not in parameters:
             close = get_close_matches(name, parameters, n=1)

@@ -15,7 +15,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from eai.core.config import check_experiment, portable, resolve
+from eai.core.cli import log_to
+from eai.core.config import check_experiment, check_trainer, portable, resolve
 from eai.core.directory import COSMETIC, RunDirectory, disk_errors_named, flat_keys
 from eai.core.errors import ConfigError
 from eai.core.learn.ranks import cluster_environment, from_rank_zero, joined, processes, rank, same_everywhere
@@ -155,6 +156,7 @@ def _wanted(cfg: DictConfig, run: RunDirectory, overrides: Sequence[str]) -> Wan
     run.refuse_strangers()
     composed = portable(cfg)
     resolved = resolve(composed)
+    check_trainer(resolved)
     return Wanted(composed, resolved, check_experiment(resolved), overrides)
 
 
@@ -166,6 +168,7 @@ def _resumed(cfg: DictConfig, run: RunDirectory, overrides: Sequence[str]) -> Wa
             raise ConfigError(f"{key}: cannot change in a resumed run; expected only {', '.join(CHANGEABLE)}…")
         OmegaConf.update(composed, key.lstrip("+"), OmegaConf.select(cfg, key.lstrip("+")), force_add=True)
     resolved = resolve(composed)
+    check_trainer(resolved)
     experiment = check_experiment(resolved)
     checkpoint = Path(cfg.resume).resolve() if Path(cfg.resume).is_file() else run.last
     done = check_checkpoint(checkpoint, resumable=True)["progress"]["epochs"]
@@ -218,6 +221,7 @@ def _begin(
     if _finished(run, wanted, in_sweep) is not None:
         raise ConfigError(f"hydra.run.dir: {run.path} was completed by another process meanwhile")
     run.remove_leftovers()
+    held.enter_context(log_to(run.path / "train.log"))
     held.enter_context(run.tracked())
     with disk_errors_named(run):
         run.save_composed(wanted.composed, wanted.overrides, hydra)
