@@ -8,6 +8,7 @@ import re
 import secrets
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -66,6 +67,7 @@ def run_hydra(app: Callable[[], object]) -> None:
         print(f"eai {eai.__version__}")
         return
     sys.argv[1:] = [split_group_choice(argument) for argument in sys.argv[1:]]
+    warnings.filterwarnings("ignore", message=".*is not available", module="hydra")  # see check_searchpath
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and what it says is put in one line here
     try:
         app()
@@ -107,9 +109,8 @@ def _one_line(error: HydraException) -> str:
             if known and (Path(CONFIG_DIR) / group / f"{typed[0][2]}.yaml").is_file():
                 return f"{group}={typed[0][2]}: belongs to task={task}; add task={task}"
             return _unknown_choice(group, typed[0][2])
-    hint = next(
-        (line[line.index("Did you mean") :] for line in [*lines, str(error.__cause__)] if "Did you mean" in line), ""
-    )
+    said = "\n".join((*lines, str(error.__cause__)))
+    hint = said[said.index("Did you mean") :] if "Did you mean" in said else ""
     return f"{lines[0]} {hint.splitlines()[0] if hint else ''}".rstrip()
 
 
