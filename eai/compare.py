@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from eai import __version__
-from eai.core.cli import call, make_output_lenient
+from eai.core.cli import call, prepare_streams
 from eai.core.errors import ConfigError
 
 EXAMPLES = """\
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    make_output_lenient()
+    prepare_streams()
     typed = parser().parse_args(arguments)
     call(lambda: _compare(typed))
 

@@ -9,7 +9,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from eai.core.cli import CONFIG_DIR, EXECUTION_WHITELIST, call, run_hydra
-from eai.core.directory import read_json
+from eai.core.directory import RunDirectory, read_json
 
 # Overrides of a run that is not known before the command line is read: these nodes take any key,
 # and `evaluate` checks them against the run's own configuration.
@@ -25,6 +25,9 @@ def app(cfg: DictConfig) -> float:
 
 
 def _evaluate(cfg: DictConfig) -> float:
+    if not OmegaConf.is_missing(cfg, "run"):
+        RunDirectory.open(cfg.run)  # before torch is imported
+
     from eai.core.compare.comparison import summary_of_run
     from eai.core.run.finished import evaluate
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Mapping
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from eai.core.cli import CONFIG_DIR, EXECUTION_WHITELIST, call, run_hydra
-from eai.core.config import check_top_level, is_shortened, resolve
+from eai.core.cli import CONFIG_DIR, EXECUTION_WHITELIST, call, check_searchpath, run_hydra
+from eai.core.config import check_top_level, check_trainer, is_shortened, resolve
 from eai.core.directory import read_json
-from eai.core.errors import ConfigError
+from eai.core.schema import Experiment
 from eai.core.sweep.hooks import call_job, is_parallel, judged
 
 log = logging.getLogger("eai")
@@ -25,18 +24,17 @@ log = logging.getLogger("eai")
 def app(cfg: DictConfig) -> float | tuple[float, ...]:
     job = HydraConfig.get()
     if job.mode == RunMode.RUN:
-        try:
-            return call(lambda: _train(cfg, job, in_sweep=False))
-        finally:
-            _leave_no_empty_folder(Path(job.runtime.output_dir))
+        return call(lambda: _train(cfg, job, in_sweep=False))
     failed = (math.nan,) * len(cfg.objectives)
     return call_job(lambda: _train(cfg, job, in_sweep=True), failed if len(failed) > 1 else math.nan)
 
 
 def _train(cfg: DictConfig, job: DictConfig, in_sweep: bool) -> float | tuple[float, ...]:
-    _check_search_path(job)
-    if not cfg.resume:
-        check_top_level(resolve(cfg))  # before torch is imported
+    check_searchpath(job)
+    if not in_sweep and not cfg.resume:  # before torch is imported
+        resolved = resolve(cfg)
+        check_top_level(resolved)
+        check_trainer(resolved)
 
     from eai.core.run.run import train
 
@@ -44,29 +42,20 @@ def _train(cfg: DictConfig, job: DictConfig, in_sweep: bool) -> float | tuple[fl
     if outcome.fresh and outcome.rank == 0:
         from eai.core.compare.comparison import summary_of_run
 
-        metrics, expect = read_json(outcome.run.metrics), outcome.experiment.expect
-        log.info("%s", summary_of_run(outcome.run, outcome.cfg, metrics, read_json(outcome.run.baselines)))
-        if expect is not None and not is_shortened(outcome.cfg):
-            value = metrics[expect.score]
-            verdict = "reached" if expect.met_by(value) else "NOT reached"
-            log.info("expected %s: %s with %.4g", expect, verdict, value)
+        metrics, baselines = read_json(outcome.run.metrics), read_json(outcome.run.baselines)
+        log.info("%s", summary_of_run(outcome.run, outcome.cfg, metrics, baselines))
+        if verdict := _verdict(outcome.experiment, outcome.cfg, metrics):
+            log.info("%s", verdict)
     return outcome.objectives if len(outcome.objectives) > 1 else outcome.objectives[0]
 
 
-def _check_search_path(job: DictConfig) -> None:
-    for source in job.runtime.config_sources:
-        if source.schema == "file" and not Path(source.path).is_dir():
-            raise ConfigError(f"hydra.searchpath: expected folders, got {source.path} (no such directory)")
-
-
-def _leave_no_empty_folder(folder: Path) -> None:
-    """Remove the folders that Hydra made, if the run was refused before it wrote anything."""
-    here = Path.cwd()
-    with suppress(OSError):
-        folder.rmdir()
-        while folder.parent != here and folder.is_relative_to(here):
-            folder = folder.parent
-            folder.rmdir()
+def _verdict(experiment: Experiment, cfg: DictConfig, metrics: Mapping[str, float]) -> str | None:
+    """Whether the run reached what its experiment expects; None where it expects nothing or was shortened."""
+    expect = experiment.expect
+    if expect is None or is_shortened(cfg):
+        return None
+    value = metrics[expect.score]
+    return f"expected {expect}: {'reached' if expect.met_by(value) else 'NOT reached'} with {value:.4g}"
 
 
 def main() -> None:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+
+from eai.core.cli import log_to
 
 
 def main() -> None:
@@ -23,11 +26,15 @@ def main() -> None:
 
     die_with_parent()
     config, *checkpoint = (Path(argument) for argument in sys.argv[1:])
-    _configure_log(config.parent)
     run = RunDirectory(config.parent)
     cfg = run.load_config()
     try:
-        with StopSignals() as stop, reported(run, int(os.environ["RANK"])) as facts, joined(cluster_environment()):
+        with (
+            _configure_log(config.parent),
+            StopSignals() as stop,
+            reported(run, int(os.environ["RANK"])) as facts,
+            joined(cluster_environment()),
+        ):
             same_everywhere(cfg)
             facts |= run_rank(cfg, check_experiment(cfg), run, stop, checkpoint[0] if checkpoint else None)
     except Interrupted as stop:
@@ -37,13 +44,12 @@ def main() -> None:
         raise SystemExit(1) from error
 
 
-def _configure_log(folder: Path) -> None:
+def _configure_log(folder: Path) -> AbstractContextManager[None]:
     """Rank 0 writes where a single process would; the others write warnings only."""
-    if os.environ.get("RANK") == "0":
-        handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout), logging.FileHandler(folder / "train.log")]
-        logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
-    else:
-        logging.basicConfig(level=logging.WARNING)
+    first = os.environ.get("RANK") == "0"
+    level = logging.INFO if first else logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout if first else sys.stderr)
+    return log_to(folder / "train.log") if first else nullcontext()
 
 
 if __name__ == "__main__":

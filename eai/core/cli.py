@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import re
@@ -13,22 +12,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from difflib import get_close_matches
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
 
+import eai
 from eai.core.directory import no_links
-from eai.core.errors import EaiError, Interrupted
+from eai.core.errors import ConfigError, EaiError, Interrupted
 
 log = logging.getLogger("eai")
 T = TypeVar("T")
 
-# What Hydra itself may build for eai. What a run is built from is checked in `eai.core.config`.
-EXECUTION_WHITELIST = ("eai.core.sweep.hooks.Sweep",)
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+# What Hydra itself may build for its own node. `eai.core.trust` says what a run may be built of.
+EXECUTION_WHITELIST = ("eai.core.sweep.hooks.Sweep", "eai.core.cli.NoEmptyDirectory")
 
 
 def find_config_dir(package: Path | None = None) -> Path:
@@ -57,66 +58,95 @@ def split_group_choice(argument: str) -> str:
 
 
 def run_hydra(app: Callable[[], object]) -> None:
-    """Run a Hydra application on the command line's arguments; say what Hydra refuses in one line.
-
-    Args:
-        app: decorated with ``hydra.main``.
-
-    Raises:
-        SystemExit: 1 for a mistake on the command line or in a configuration, 130 after Ctrl-C.
-    """
-    make_output_lenient()
-    if sys.argv[1:] == ["--version"]:
-        from eai import __version__
-
-        print(f"eai {__version__}")
+    """Run a Hydra application on the command line's arguments; what Hydra refuses is one line and exit status 1."""
+    prepare_streams()
+    if "--version" in sys.argv[1:]:
+        print(f"eai {eai.__version__}")
         return
     sys.argv[1:] = [split_group_choice(argument) for argument in sys.argv[1:]]
-    if "HYDRA_FULL_ERROR" in os.environ:
-        app()
-        return
-    # A folder that does not exist is refused by name, later.
-    warnings.filterwarnings("ignore", message=r"provider=hydra.searchpath .* is not available")
-    # Hydra then raises its errors instead of printing them over many lines.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    warnings.filterwarnings("ignore", message=".*is not available", module="hydra")  # see check_searchpath
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and what it says is put in one line here
     try:
         app()
-    except (HydraException, OmegaConfBaseException) as error:
+    except HydraException as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    finally:
-        del os.environ["HYDRA_FULL_ERROR"]
+        raise SystemExit(1) from error
+    except KeyboardInterrupt as stop:
+        raise SystemExit(130) from stop
 
 
-def make_output_lenient() -> None:
-    """Let output never fail for want of an encoding or of a stream: what cannot be written becomes a question mark."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:  # closed by whoever started us
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open as long as the process
-        elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+def prepare_streams() -> None:
+    """Let no text fail for want of an encoding, or of a standard stream that was closed."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(number)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            setattr(sys, name, open(os.devnull, "r" if number == 0 else "w"))  # noqa: SIM115 - until the process ends
+        elif isinstance(stream := getattr(sys, name), TextIOWrapper) and number > 0:
+            stream.reconfigure(errors="backslashreplace")
 
 
-def _one_line(error: Exception) -> str:
-    """What Hydra refuses, without its search path, with the near misses of a name that is not there."""
-    if isinstance(error, OverrideParseException) and "mismatched input '='" in str(error):
+def _one_line(error: HydraException) -> str:
+    """What Hydra refuses, in one line with what may have been meant."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, OverrideParseException):
         key, _, value = error.override.partition("=")
-        return f"{error.override}: a value that holds '=' needs quotes: '{key}=\"{value}\"'"
+        return f"{key}: expected a value that needs no quotes, or quotes: '{key}=\"{value}\"', got {error.override}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        close = get_close_matches(name, error.options or (), n=2, cutoff=0.5)
-        guess = f"; did you mean {' or '.join(close)}?" if close else ""
-        known = f" (known here: {', '.join(error.options)})" if error.options else ""
-        return f"{group}={name}: there is no such choice{guess}{known}"
-    if no_group := re.match(r"Could not override '((model|data)/\w+)'", str(error)):
-        folders = sorted(f"{no_group[2]}/{folder.name}" for folder in Path(CONFIG_DIR, no_group[2]).iterdir())
-        return f"{no_group[1]}: there is no such group (known here: {', '.join(folders)})"
-    text = str(error).partition("Config search path")[0].partition("\nAvailable options")[0]
-    cause = f" ({error.__cause__})" if isinstance(error.__cause__, OmegaConfBaseException) else ""
-    return " ".join(f"{text}{cause}".partition("See https")[0].split())
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return _unknown_choice(group, name)
+    if absent := re.match(r"Could not override '([\w/]+)'", lines[0]):
+        # Of `data=recovery/vared`, split_group_choice made data/recovery=vared.
+        typed = [item.partition("=") for item in sys.argv[1:] if item.startswith(f"{absent[1]}=")]
+        if typed and "/" in absent[1]:
+            group, known = absent[1], (Path(CONFIG_DIR) / absent[1]).is_dir()
+            task = group.partition("/")[2]
+            if known and (Path(CONFIG_DIR) / group / f"{typed[0][2]}.yaml").is_file():
+                return f"{group}={typed[0][2]}: belongs to task={task}; add task={task}"
+            return _unknown_choice(group, typed[0][2])
+    said = "\n".join((*lines, str(error.__cause__)))
+    hint = said[said.index("Did you mean") :] if "Did you mean" in said else ""
+    return f"{lines[0]} {hint.splitlines()[0] if hint else ''}".rstrip()
+
+
+def _unknown_choice(group: str, name: str) -> str:
+    folder = Path(CONFIG_DIR) / group.split("/")[0]
+    known = sorted(str(path.relative_to(CONFIG_DIR).with_suffix("")) for path in folder.rglob("*.yaml"))
+    choices = [choice.removeprefix(f"{folder.name}/") for choice in known]
+    wanted = f"{group}/{name}".removeprefix(f"{folder.name}/")
+    near = get_close_matches(wanted, choices, n=3) or choices
+    return f"{folder.name}: expected one of {', '.join(near)}, got {wanted!r}"
+
+
+class NoEmptyDirectory(Callback):
+    """Hydra makes a run's directory before the configuration is checked; take it away again if nothing came into it."""
+
+    _absent: tuple[Path, ...] = ()
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        folder = Path(config.hydra.run.dir).absolute()
+        self._absent = tuple(path for path in (folder, *folder.parents) if not path.exists())
+
+    def on_run_end(self, config: DictConfig, **_: Any) -> None:
+        for path in self._absent:
+            try:
+                path.rmdir()
+            except OSError:  # not empty
+                return
+
+
+def check_searchpath(job: DictConfig) -> None:
+    """Refuse a folder of ``hydra.searchpath`` that does not exist.
+
+    Raises:
+        ConfigError: names it.
+    """
+    for place in job.searchpath:
+        folder = str(place).removeprefix("file://")
+        if "://" not in folder and not Path(folder).is_dir():
+            raise ConfigError(f"hydra.searchpath: expected folders, got {place}, which does not exist")
 
 
 class _PlainText(logging.Formatter):
@@ -127,20 +157,17 @@ class _PlainText(logging.Formatter):
 
 
 @contextmanager
-def logged_to(path: Path) -> Iterator[None]:
-    """Append what is logged inside to a file, in plain text, without following a symbolic link.
-
-    Args:
-        path: of the file; it is created, its folder is not.
-    """
-    with open(path, "a", encoding="utf-8", opener=no_links) as file:
+def log_to(path: Path) -> Iterator[None]:
+    """Append what is logged to a file as well, opened without following a symbolic link; nothing of it is coloured."""
+    with open(path, "a", opener=no_links, encoding="utf-8") as file:
         handler = logging.StreamHandler(file)
         handler.setFormatter(_PlainText("%(message)s"))
-        logging.getLogger().addHandler(handler)
+        root = logging.getLogger()
+        root.addHandler(handler)
         try:
             yield
         finally:
-            logging.getLogger().removeHandler(handler)
+            root.removeHandler(handler)
 
 
 def call(function: Callable[[], T]) -> T:

@@ -7,7 +7,6 @@ checked by the constructors with :func:`eai.core.errors.require`.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
 import typing
@@ -28,33 +27,37 @@ from omegaconf.errors import OmegaConfBaseException
 from eai.core.directory import RESOLVER, flat_keys
 from eai.core.errors import ConfigError
 from eai.core.schema import Experiment
+from eai.core.trust import PACKAGES, WHITELIST, hints_of, kinds_in, root_kinds, trusted
 
-_HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_"}
-_INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
-# Hydra's own check of what it calls, behind ours.
-_WHITELIST = ("eai.tasks.*", "lightning.Trainer", "lightning.pytorch.trainer.trainer.Trainer", "torch.optim.*")
-# Arguments of lightning.Trainer that eai sets itself, with the key that says the same.
-_OURS = {
-    "accelerator": "accelerator.accelerator",
-    "devices": "accelerator.devices",
-    "num_nodes": "accelerator.num_nodes",
-    "strategy": "accelerator.strategy",
-    "precision": "accelerator.precision",
-    "gradient_clip_val": "optimization.clip_norm",
-    "gradient_clip_algorithm": "optimization.clip_norm, of the Euclidean norm",
-    "accumulate_grad_batches": "optimization.accumulate",
-    "fast_dev_run": "trainer=debug",
-    "barebones": "figures.at_end=false and trainer=debug",
-    "overfit_batches": "trainer.limit_train_batches",
-    "default_root_dir": "hydra.run.dir",
-    "logger": "none: a run logs to TensorBoard",
-    "callbacks": "none: callbacks cannot be added yet",
-    "plugins": "none: eai chooses them",
-    "enable_progress_bar": "none: a terminal has a bar, a file has lines",
-    "enable_checkpointing": "none: a run always keeps its best and its last checkpoint",
-    "use_distributed_sampler": "none: eai divides samples without padding",
-    "reload_dataloaders_every_n_epochs": "data.fresh",
+_HYDRA_KEYS = {"_target_", "_partial_", "_convert_"}
+_BANNED_KEYS = {"_recursive_", "_args_"}
+# Arguments of the Trainer that something else decides: {argument: what to do instead}.
+_DECIDED_ELSEWHERE = {
+    **{name: f"set accelerator.{name}" for name in ("accelerator", "devices", "num_nodes", "precision", "strategy")},
+    "gradient_clip_val": "set optimization.clip_norm",
+    "gradient_clip_algorithm": "set optimization.clip_norm, the norm of all gradients together",
+    "accumulate_grad_batches": "set optimization.accumulate",
+    "default_root_dir": "set hydra.run.dir",
+    "logger": "a run writes TensorBoard's files; none other is supported",
+    "enable_checkpointing": "a run always keeps its checkpoints; see reporting.checkpoint_every_n_epochs",
+    "enable_progress_bar": "see reporting.line_every_n_epochs",
+    "callbacks": "a configuration cannot hold callbacks",
+    "plugins": "set accelerator.strategy or accelerator.precision",
+    "use_distributed_sampler": "every process gets its own part of the data",
+    "sync_batchnorm": "not supported",
+    "inference_mode": "not supported",
+    "reload_dataloaders_every_n_epochs": "not supported; data.fresh draws new samples each epoch",
+    "fast_dev_run": "use trainer=debug",
+    "barebones": "use trainer=debug",
+    "overfit_batches": "set trainer.limit_train_batches",
+    "model_registry": "not supported",
 }
+# What these stood for before they were decided elsewhere; old runs have them.
+_HARMLESS = {"accumulate_grad_batches": 1}
+_SAME_AS = {"max_epochs": "epochs", "check_val_every_n_epoch": "validate_every_n_epochs"}
+_LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
+_SHORTENING = ("max_steps", "max_time")
+_INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
 
 
 def resolve(cfg: DictConfig) -> DictConfig:
@@ -94,67 +97,50 @@ def portable(cfg: DictConfig) -> DictConfig:
 
 
 def check_top_level(cfg: DictConfig) -> Experiment:
-    """The typed top level of a resolved configuration; knows nothing of what its nodes build, and imports no torch.
-
-    Args:
-        cfg: the resolved configuration.
-
-    Raises:
-        ConfigError: names the key that is unknown, missing, of another type or out of range.
-    """
+    """Check the keys and values of a resolved configuration that need no torch; return them typed."""
     content = cast(dict[str, Any], OmegaConf.to_container(cfg))
     _check_arguments("", Experiment, content)
     return cast(Experiment, _construct("", Experiment, content))
 
 
-def check_experiment(cfg: DictConfig) -> Experiment:
-    """Check a resolved configuration as a whole and return its typed top level.
-
-    Args:
-        cfg: the resolved configuration.
-
-    Raises:
-        ConfigError: names the first mistake by its key. Nothing was built.
-    """
-    experiment = check_top_level(cfg)
-    for key in ("data", "model", "trainer", "shared"):
-        for problem in _problems(key, OmegaConf.to_container(cfg.get(key, OmegaConf.create()))):
-            raise ConfigError(problem)
-    return experiment
-
-
 def check_trainer(cfg: DictConfig) -> None:
-    """Check what a training, and not only a loaded run, needs of ``cfg.trainer``.
+    """Refuse arguments of the Trainer that would be ignored, or leave nothing to train or score.
 
-    Args:
-        cfg: the resolved configuration.
+    Meant for what is about to be trained: the directories of finished runs may hold such arguments.
 
     Raises:
-        ConfigError: an argument of the Trainer has a key of its own, or leaves nothing to train, validate or test on.
+        ConfigError: names the key, and the one to use instead.
     """
-    trainer = cfg.trainer
-    for name, instead in _OURS.items():
-        harmless = {"accumulate_grad_batches": 1, "fast_dev_run": False, "overfit_batches": 0.0}.get(name)
-        if (value := trainer.get(name)) is not None and (harmless is None or value != harmless):
-            raise ConfigError(f"trainer.{name}: is not passed on; set {instead}")
-    for name, key in (("max_epochs", "epochs"), ("check_val_every_n_epoch", "validate_every_n_epochs")):
-        if trainer.get(name) not in (None, cfg[key]):
-            raise ConfigError(f"trainer.{name}: set {key}, which schedules and sweeps follow; got {trainer[name]}")
-    for split in ("train", "val", "test"):
-        if trainer.get(f"limit_{split}_batches", 1.0) == 0:
-            raise ConfigError(f"trainer.limit_{split}_batches: expected above 0, got 0; trainer=debug is a quick look")
+    for name, value in cfg.trainer.items():
+        if value is not None and name in _DECIDED_ELSEWHERE and value != _HARMLESS.get(name):
+            raise ConfigError(f"trainer.{name}: {_DECIDED_ELSEWHERE[name]}")
+        if name in _SAME_AS and value != cfg[_SAME_AS[name]]:
+            raise ConfigError(f"trainer.{name}: set {_SAME_AS[name]}, got {value!r}")
+        if name in _LIMITS and value == 0:
+            raise ConfigError(f"trainer.{name}: expected above 0, got {value!r}; trainer=debug takes two batches")
 
 
 def is_shortened(cfg: DictConfig) -> bool:
-    """Whether the Trainer ends a run early or skips data, so that its scores say nothing of the experiment."""
-    trainer = cfg.trainer
-    limits = (trainer.get(f"limit_{split}_batches", 1.0) != 1.0 for split in ("train", "val", "test"))
-    return any(limits) or any(trainer.get(name) not in (None, -1) for name in ("max_steps", "max_time"))
+    """Whether the Trainer is told to take less than all data, or to stop before ``epochs``."""
+    # 1.0 is all, 1 is one batch.
+    limited = any((value := cfg.trainer.get(name)) is not None and repr(value) != "1.0" for name in _LIMITS)
+    return limited or any(cfg.trainer.get(name) not in (None, -1) for name in _SHORTENING)
+
+
+def check_experiment(cfg: DictConfig) -> Experiment:
+    """Check a resolved configuration as a whole, before anything of it is called; return its typed top level."""
+    experiment = check_top_level(cfg)
+    content = cast(dict[str, Any], OmegaConf.to_container(cfg))
+    for key, kinds in root_kinds().items():
+        for problem in _problems(key, content.get(key, {}), kinds):
+            raise ConfigError(problem)
+    return experiment
 
 
 @contextmanager
 def named_by_key(key: str) -> Iterator[None]:
     """Turn what constructors refuse into a ``ConfigError`` that starts with the key of their node."""
+    # Imported here, as it brings torch with it.
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     try:
@@ -165,14 +151,14 @@ def named_by_key(key: str) -> Iterator[None]:
         # Hydra notes on the error which node was being built.
         notes = [note.removeprefix("full_key: ") for note in getattr(error, "__notes__", ()) if "full_key: " in note]
         where = notes[0] if notes else key
-        joint = "." if re.match(r"\w+: expected", str(error)) else ": "
+        joint = "." if re.match(r"[\w.]+: expected", str(error)) else ": "
         raise ConfigError(f"{where}{joint}{error}") from error
 
 
 def build(cfg: DictConfig, key: str, **arguments: Any) -> Any:
     """Instantiate the node ``key``; a ``ConfigError`` says by key what cannot be built."""
     with named_by_key(key):
-        return hydra.utils.instantiate(cfg[key], _convert_="all", _execution_whitelist_=_WHITELIST, **arguments)
+        return hydra.utils.instantiate(cfg[key], _convert_="all", _execution_whitelist_=WHITELIST, **arguments)
 
 
 def _construct(key: str, cls: type, content: Mapping[str, Any]) -> Any:
@@ -187,67 +173,51 @@ def _construct(key: str, cls: type, content: Mapping[str, Any]) -> Any:
         raise ConfigError(_join(key, str(error))) from error
 
 
-def _problems(key: str, node: Any) -> Iterator[str]:
-    """Every mistake at and below ``node``, outermost first: inner values are often interpolated from outer ones."""
-    if isinstance(node, dict) and "_args_" in node:
-        yield f"{_join(key, '_args_')}: expected arguments by name"
+def _problems(key: str, node: Any, kinds: tuple[type, ...]) -> Iterator[str]:
+    """Every mistake at and below ``node``, outermost first: inner values are often interpolated from outer ones.
+
+    Args:
+        key: of the node.
+        node: as plain dictionaries, lists and values.
+        kinds: classes that it, or what it holds, may be built of; empty: any of ours.
+    """
+    hints: dict[str, Any] | None = None
     if isinstance(node, dict) and "_target_" in node:
+        if banned := sorted(_BANNED_KEYS & node.keys()):
+            yield f"{_join(key, banned[0])}: not supported; name the arguments by their keys"
+            return
         arguments = {name: value for name, value in node.items() if name not in _HYDRA_KEYS}
         try:
-            _check_arguments(key, _locate(key, node["_target_"]), arguments, bool(node.get("_partial_", False)))
+            target = trusted(key, node["_target_"], kinds)
+            hints = hints_of(_signed(target))
+            _check_arguments(key, target, arguments, bool(node.get("_partial_", False)))
         except ConfigError as error:
             yield str(error)
+        if not str(node["_target_"]).startswith(PACKAGES) and (inner := _first_target(key, arguments)):
+            yield f"{inner}._target_: expected a plain value, got a node; refused"
+            return
     children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for name, item in children:
-        yield from _problems(_join(key, str(name)), item)
+        below = kinds if hints is None else kinds_in(hints.get(str(name)))
+        yield from _problems(_join(key, str(name)), item, below)
 
 
-def _locate(key: str, target: Any) -> Callable[..., Any]:
-    """The class, or the factory of a graph, that a configuration may build at ``key``.
+def _first_target(key: str, node: Any) -> str | None:
+    """The key of the first node below ``key`` that is to be built."""
+    if isinstance(node, dict) and "_target_" in node:
+        return key
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return next((found for name, item in children if (found := _first_target(_join(key, str(name)), item))), None)
 
-    A run directory may come from a stranger: what builds a run must not do anything else.
-    """
-    module_name, _, name = target.rpartition(".") if isinstance(target, str) else ("", "", "")
-    where = _join(key, "_target_")
-    private = any(part.startswith("_") for part in f"{module_name}.{name}".split("."))
-    ours = module_name.startswith("eai.tasks.") and key.partition(".")[0] in ("data", "model", "shared")
-    torchs = key.endswith((".optimizer", ".scheduler")) and module_name in ("torch.optim", "torch.optim.lr_scheduler")
-    trainer = key == "trainer" and target in _WHITELIST
-    if private or not (ours or torchs or trainer):
-        kinds = {
-            "trainer": "lightning.Trainer",
-            "optimizer": "a class of torch.optim",
-            "scheduler": "one of its schedules",
-        }
-        expected = kinds.get(key.rpartition(".")[2], "a class of eai.tasks")
-        raise ConfigError(f"{where}: expected {expected}, got {target!r}; refused")
-    try:
-        found = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{where}: {target!r} does not exist ({error})") from error
-    if trainer:
-        return cast(Callable[..., Any], found)
-    if ours:
-        # Not what a module merely imports; functions only where they make graphs.
-        home = (getattr(found, "__module__", None), getattr(found, "__qualname__", None)) == (module_name, name)
-        fits = home and (inspect.isclass(found) or (inspect.isfunction(found) and module_name.endswith(".graphs")))
-    else:
-        from torch.optim import Optimizer
-        from torch.optim.lr_scheduler import LRScheduler
 
-        fits = inspect.isclass(found) and issubclass(found, Optimizer if key.endswith(".optimizer") else LRScheduler)
-    if not fits:
-        raise ConfigError(f"{where}: {target!r} is not a class that builds {key.rpartition('.')[2]}; refused")
-    return cast(Callable[..., Any], found)
+def _signed(target: Callable[..., Any]) -> Callable[..., Any]:
+    """What carries the type hints of a call of ``target``."""
+    return target.__init__ if inspect.isclass(target) and not is_dataclass(target) else target
 
 
 def _check_arguments(key: str, target: Callable[..., Any], arguments: Mapping[str, Any], partial: bool = False) -> None:
     parameters = inspect.signature(target).parameters
-    owner = target.__init__ if inspect.isclass(target) and not is_dataclass(target) else target
-    try:
-        hints = typing.get_type_hints(owner)
-    except NameError:  # annotations that only a type checker can read, as those of torch's schedulers
-        hints = {}
+    hints = hints_of(_signed(target))
     for name, value in arguments.items():
         if name not in parameters:
             close = get_close_matches(name, parameters, n=1)

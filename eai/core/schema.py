@@ -154,7 +154,7 @@ class Experiment:
     trials: int = 20
 
     def __post_init__(self) -> None:
-        require(0 <= self.seed < 2**32, "seed", "0 ≤ seed < 2**32", self.seed)
+        require(0 <= self.seed < 2**32, "seed", "0 to 2**32 - 1", self.seed)
         require(self.epochs >= 1, "epochs", "at least 1", self.epochs)
         require(len(self.objectives) >= 1, "objectives", "at least one", self.objectives)
         require(self.trials >= 1, "trials", "at least 1", self.trials)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs import TINY
+import eai
+from eai.core.cli import log_to
+from eai.core.config import check_top_level, resolve
+from eai.train import _verdict
+from tests.runs import TINY, composed
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -81,6 +87,12 @@ def test_one_run_from_another_directory_prints_each_line_once_and_says_where_res
             ["resume=nowhere"],
             "error: resume: expected the directory of a run, or a checkpoint in one, got nowhere",
         ),
+        ("train", ["task=dynamcs"], "error: task: expected one of dynamics, got 'dynamcs'"),
+        ("train", ["data=recovery/vared"], "error: data: expected one of recovery/varied, "),
+        ("train", ["hydra.run.dir=nowhere/a=b"], "error: hydra.run.dir: expected a value that needs no quotes"),
+        ("train", ["hydra.searchpath=[file://nowhere]"], "error: hydra.searchpath: expected folders"),
+        ("train", ["epoch=3"], "error: Could not override 'epoch'. Did you mean: 'epochs'?"),
+        ("train", ["task=assimilation", "hydra.run.dir=nowhere/run", "data.n=4"], "error: data.n: expected at least 8"),
         ("evaluate", [], "error: run: missing"),
         ("evaluate", ["run=nowhere"], "error: run: expected the directory of a run, got nowhere"),
         ("compare", ["runs=nowhere"], "error: runs: expected directories, got nowhere"),
@@ -93,7 +105,50 @@ def test_mistake_is_one_line_without_traceback_and_a_failing_exit_code(
     assert result.returncode == 1
     assert result.stderr.startswith(message), result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
-    assert not (tmp_path / "nowhere").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_version_is_ours(tmp_path: Path, clean_environment: dict[str, str]) -> None:
+    result = run(sys.executable, "-m", "eai.train", "--version", cwd=tmp_path, env=clean_environment)
+    assert result.stdout == f"eai {eai.__version__}\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_text_does_not_fail_for_want_of_an_encoding(
+    encoding: str, tmp_path: Path, clean_environment: dict[str, str]
+) -> None:
+    code = "from eai.core.cli import prepare_streams; prepare_streams(); print('0.1 │ ≥')"
+    environment = clean_environment | {"PYTHONIOENCODING": encoding}
+    result = run(sys.executable, "-c", code, cwd=tmp_path, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert "0.1 " in result.stdout
+
+
+def test_closed_standard_streams_are_no_error(tmp_path: Path, clean_environment: dict[str, str]) -> None:
+    command = f"{shlex.quote(sys.executable)} -m eai.train --cfg job <&- >&- 2>&-"
+    assert run("bash", "-c", command, cwd=tmp_path, env=clean_environment).returncode == 0
+
+
+def test_log_follows_no_symbolic_link_and_ends_with_the_run(tmp_path: Path) -> None:
+    root, path = logging.getLogger(), tmp_path / "train.log"
+    before = list(root.handlers)
+    with log_to(path):
+        root.warning("said")
+    assert root.handlers == before
+    assert path.read_text() == "said\n"
+    (tmp_path / "link.log").symlink_to(path)
+    with pytest.raises(OSError, match=r"link\.log"), log_to(tmp_path / "link.log"):
+        pass
+
+
+def test_verdict_says_what_was_reached_and_none_on_a_shortened_run() -> None:
+    def verdict(value: float, *overrides: str) -> str | None:
+        cfg = resolve(composed("train", ["experiment=tutorial_2_3", *overrides]))
+        return _verdict(check_top_level(cfg), cfg, {cfg.expect.score: value})
+
+    for value, said in ((1e9, "NOT reached with 1e+09"), (0.0, ": reached with 0")):
+        assert said in str(verdict(value, "++expect.at_least=null", "++expect.at_most=1"))
+        assert verdict(value, "trainer=debug") is None
 
 
 def test_ctrl_c_leaves_a_checkpoint_a_status_and_exit_code_130(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from pathlib import Path
 
@@ -16,29 +17,18 @@ from tests.runs import Train, composed
 CONF = Path(CONFIG_DIR)
 TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
-# What a choice needs beside its task's defaults.
-NEEDS = {
-    "data/assimilation/varying": ["shared/operator=interpolation"],
-    "data/dynamics/advection_2d": ["model/dynamics=grid"],
-    "data/dynamics/single_wave": ["model/dynamics=gcn"],
-    "data/dynamics/variable_speed": ["model.net.static_features=1"],
-    "data/recovery/folder": [f"data.path={Path(__file__).parents[1] / 'tasks' / 'recovery' / 'images'}"],
-    "model/dynamics/grid": ["data/dynamics=advection_2d"],
-    "model/assimilation/tutorial_mlp": ["data/assimilation=slides"],
-}
-TASK_OF_SHARED = {"covariance": "assimilation", "operator": "assimilation", "obs_error": "assimilation"}
 SMALL = ["trainer=debug"]
 
 
 def overrides_of(path: Path) -> list[str]:
-    """The command line that uses one YAML."""
+    """The command line that uses one YAML, with what its comment `# Needs:` names."""
     name = path.relative_to(CONF).with_suffix("")
     group, *rest = name.parts
+    needed = re.search(r"^# Needs: (.*)$", path.read_text(), re.MULTILINE)
+    needs = needed[1].split() if needed else []
     if group in ("data", "model"):
-        return [f"task={rest[0]}", f"{group}/{rest[0]}={rest[1]}", *NEEDS.get(str(name), [])]
-    if group == "shared":
-        return [f"task={TASK_OF_SHARED[rest[0]]}", f"shared/{rest[0]}={rest[1]}"]
-    return [f"{'/'.join(name.parts[:-1])}={name.stem}"]
+        return [f"task={rest[0]}", f"{group}/{rest[0]}={rest[1]}", *needs]
+    return [f"{'/'.join(name.parts[:-1])}={name.stem}", *needs]
 
 
 def few_samples(overrides: list[str]) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from eai.core.cli import logged_to
+from eai.core.cli import log_to
 from eai.core.config import check_experiment, check_trainer, portable, resolve
 from eai.core.directory import COSMETIC, RunDirectory, disk_errors_named, flat_keys
 from eai.core.errors import ConfigError
@@ -228,7 +228,7 @@ def _begin(
     if (facts := _finished(run, wanted, in_sweep)) is not None:
         return None, lock, facts
     run.remove_leftovers()
-    held.enter_context(logged_to(run.path / "train.log"))
+    held.enter_context(log_to(run.path / "train.log"))
     held.enter_context(run.tracked())
     with disk_errors_named(run):
         run.save_composed(wanted.composed, wanted.overrides, hydra)

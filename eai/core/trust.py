@@ -1,0 +1,114 @@
+"""What a configuration may name as ``_target_``: each class where its kind belongs, and nothing else.
+
+A run directory or an experiment file may come from a stranger. Every target of a configuration is judged here before
+any of them is called; :data:`WHITELIST` is Hydra's own, second fence.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import importlib
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any, cast
+
+from eai.core.errors import ConfigError
+
+# Packages whose public classes, and functions that return what is expected, may be built.
+PACKAGES = ("eai.tasks",)
+_TRAINER = "lightning.Trainer"
+_OPTIM, _SCHEDULERS = "torch.optim", "torch.optim.lr_scheduler"
+_OPTIM_MODULES = (_OPTIM, _SCHEDULERS, "torch.optim.swa_utils")
+WHITELIST = (*(f"{package}.*" for package in PACKAGES), _TRAINER, f"{_OPTIM}.*")
+_ONE_GRADIENT = "the training step takes one gradient per step"
+_UNUSABLE = {
+    "torch.optim.LBFGS": f"{_ONE_GRADIENT}; LBFGS needs several",
+    "torch.optim.SparseAdam": f"{_ONE_GRADIENT}, which is dense; SparseAdam needs a sparse one",
+    **{
+        f"{_SCHEDULERS}.{name}": f"{name} needs a function, which a configuration cannot hold"
+        for name in ("LambdaLR", "MultiplicativeLR")
+    },
+    **{
+        f"{_SCHEDULERS}.{name}": f"{name} needs other schedulers, which a configuration cannot hold"
+        for name in ("ChainedScheduler", "SequentialLR")
+    },
+}
+
+
+def root_kinds() -> dict[str, tuple[type, ...]]:
+    """What is built at the top level: {key: classes}. Nodes below ``shared`` are of any kind."""
+    import lightning
+
+    from eai.core.learn.data import DataModule
+    from eai.core.learn.task import Task
+
+    return {"data": (DataModule,), "model": (Task,), "trainer": (lightning.Trainer,), "shared": ()}
+
+
+def trusted(key: str, target: Any, kinds: tuple[type, ...]) -> Callable[..., Any]:
+    """Find the class or function that ``target`` names, without calling it.
+
+    Args:
+        key: of the node, for messages.
+        target: the value of its ``_target_``.
+        kinds: classes, one of which the result must be an instance of; empty: any class of :data:`PACKAGES`.
+
+    Raises:
+        ConfigError: not a public class or function of ours, of torch.optim or the Trainer, or not of these kinds.
+    """
+
+    def refused(expected: str) -> ConfigError:
+        return ConfigError(f"{key}._target_: expected {expected}, got {target!r}; refused")
+
+    known = f"a class of {', '.join(PACKAGES)}, {_OPTIM} or {_SCHEDULERS}"
+    if not isinstance(target, str) or any(part.startswith("_") for part in target.split(".")):
+        raise refused(known)
+    module, _, name = target.rpartition(".")
+    ours = module.startswith(tuple(f"{package}." for package in PACKAGES))
+    if not (ours or module in _OPTIM_MODULES or target == _TRAINER):
+        raise refused(known)
+    if target in _UNUSABLE:
+        raise ConfigError(f"{key}._target_: {_UNUSABLE[target]}")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{key}._target_: {target!r} does not exist ({error})") from error
+    if ours and getattr(found, "__module__", None) != module:
+        raise refused("what its module defines itself, not what it imports")
+    if not _fits(found, kinds, ours):
+        raise refused(" or ".join(kind.__name__ for kind in kinds) if kinds else known)
+    return cast(Callable[..., Any], found)
+
+
+def _fits(found: Any, kinds: tuple[type, ...], ours: bool) -> bool:
+    """Whether a call of ``found`` makes one of ``kinds``."""
+    if inspect.isfunction(found):
+        made = hints_of(found).get("return")
+        return inspect.isclass(made) and any(made is kind for kind in kinds)
+    return inspect.isclass(found) and (issubclass(found, kinds) if kinds else ours)
+
+
+def kinds_in(hint: Any) -> tuple[type, ...]:
+    """The classes that nodes below a parameter may be built of, from its type hint: of a callable, what it returns."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is collections.abc.Callable:
+        return kinds_in(arguments[-1])
+    if inspect.isclass(origin) and not issubclass(origin, collections.abc.Collection):
+        return (origin,) if origin.__module__ not in ("types", "typing") else _flat(arguments)
+    if arguments:
+        return _flat(arguments)
+    plain = (bool, int, float, str, bytes, list, dict, tuple, type(None), object)
+    return (hint,) if inspect.isclass(hint) and hint not in plain else ()
+
+
+def _flat(hints: tuple[Any, ...]) -> tuple[type, ...]:
+    return tuple(kind for hint in hints for kind in kinds_in(hint))
+
+
+def hints_of(target: Callable[..., Any]) -> dict[str, Any]:
+    """Type hints of a function or of a class's constructor; empty where they cannot be evaluated, as torch's."""
+    try:
+        return typing.get_type_hints(target)
+    except (NameError, TypeError):
+        return {}
