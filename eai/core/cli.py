@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from difflib import get_close_matches
+from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +21,6 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-import eai
 from eai.core.directory import no_links
 from eai.core.errors import ConfigError, EaiError, Interrupted
 
@@ -61,7 +61,7 @@ def run_hydra(app: Callable[[], object]) -> None:
     """Run a Hydra application on the command line's arguments; what Hydra refuses is one line and exit status 1."""
     prepare_streams()
     if "--version" in sys.argv[1:]:
-        print(f"eai {eai.__version__}")
+        print(f"eai {version('eai')}")
         return
     sys.argv[1:] = [split_group_choice(argument) for argument in sys.argv[1:]]
     warnings.filterwarnings("ignore", message=".*is not available", module="hydra")  # see check_searchpath

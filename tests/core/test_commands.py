@@ -95,7 +95,7 @@ def test_one_run_from_another_directory_prints_each_line_once_and_says_where_res
         ("train", ["task=assimilation", "hydra.run.dir=nowhere/run", "data.n=4"], "error: data.n: expected at least 8"),
         ("evaluate", [], "error: run: missing"),
         ("evaluate", ["run=nowhere"], "error: run: expected the directory of a run, got nowhere"),
-        ("compare", ["runs=nowhere"], "error: runs: expected directories, got nowhere"),
+        ("compare", ["nowhere"], "error: runs: expected directories, got nowhere"),
     ],
 )
 def test_mistake_is_one_line_without_traceback_and_a_failing_exit_code(
