@@ -38,7 +38,7 @@ def measure(net_name: str, nx: int, repeats: int, threads: int) -> dict[str, flo
     from eai.tasks.dynamics.nets import InteractionNetwork, LearnedStencil
 
     torch.set_num_threads(threads)
-    keep_freed_memory()  # as eai-train does
+    keep_freed_memory()  # as with accelerator.keep_freed_memory=true
     speed = 2 * math.pi * 2.387 / nx
     data = Fourier(nx=nx, speed=speed, n_train=1, n_val=1, n_test=1, nt=3, nt_test=2, batch_size=1)
     batch = data.batch("train")

@@ -31,7 +31,7 @@ def step_seconds(overrides: list[str], budget: float) -> float:
     """The median step within ``budget`` seconds, three steps at least; the first one warms up."""
     cfg = resolve(configuration(overrides[0], *overrides[1:]))
     torch.set_num_threads(cfg.accelerator.threads or torch.get_num_threads())
-    keep_freed_memory()  # as eai-train does
+    keep_freed_memory()  # as with accelerator.keep_freed_memory=true
     bare = Bare(cfg)
     batch: Any = bare.data.batch("train", cfg.data.batch_size)
     times: list[float] = []

@@ -13,8 +13,8 @@ from benchmarks.commands import peak_mib, seconds_of, seconds_until
 from benchmarks.report import Demand, Result, Table, finish, middle, parser, spread
 
 TASKS = ("dynamics", "recovery", "assimilation")
-ONE_STEP = ["trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1"]
-ONE_STEP += ["trainer.check_val_every_n_epoch=1", "figures.at_end=false"]
+ONE_STEP = ["epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1"]
+ONE_STEP += ["figures.at_end=false"]
 COMPLETION = {"COMP_LINE": "eai-train task=", "COMP_CWORD": "1", "COMP_POINT": "15"}
 
 
@@ -35,9 +35,7 @@ def memory() -> dict[str, float]:
     """MiB at the peak."""
     found = {"import torch, lightning": peak_mib(["-c", "import torch, lightning"])}
     for task in TASKS:
-        found[f"one epoch, {task}"] = peak_mib(
-            ["-m", "eai.train", f"task={task}", "trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1"]
-        )
+        found[f"one epoch, {task}"] = peak_mib(["-m", "eai.train", f"task={task}", "epochs=1"])
     return found
 
 

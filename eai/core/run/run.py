@@ -174,11 +174,15 @@ def _resumed(cfg: DictConfig, run: RunDirectory, overrides: Sequence[str]) -> Wa
     experiment = check_experiment(resolved)
     check_trainer(resolved)
     checkpoint = Path(cfg.resume).resolve() if Path(cfg.resume).is_file() else run.last
-    done = check_checkpoint(checkpoint, resumable=True)["progress"]["epochs"]
+    state = check_checkpoint(checkpoint, resumable=True)
+    done, before = state["progress"]["epochs"], len(state["ranks"])
+    if process_count(experiment.accelerator) != before:
+        count = process_count(experiment.accelerator)
+        raise ConfigError(f"accelerator: expected {before} processes, as before, got {count}")
     if experiment.epochs < done:
         raise ConfigError(f"epochs: expected at least {done}, which the run has behind it, got {experiment.epochs}")
-    before = [item for item in run.load_overrides() if item.partition("=")[0] not in typed]
-    return Wanted(composed, resolved, experiment, [*before, *typed.values()], checkpoint)
+    kept = [item for item in run.load_overrides() if item.partition("=")[0] not in typed]
+    return Wanted(composed, resolved, experiment, [*kept, *typed.values()], checkpoint)
 
 
 def _checked_process_count(accelerator: Accelerator) -> int:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
+import pty
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 import eai.core.directory
+import eai.core.run.processes
 from eai.core.directory import RunDirectory, disk_errors_named, read_json, write_json
 from eai.core.errors import ConfigError
 from eai.core.learn.task import Task
+from eai.core.run.signals import StopSignals
 from tests.runs import TINY, Train
 
 QUICK = (*TINY, "figures.at_end=false", "epochs=1")
@@ -138,3 +144,76 @@ def _noting(original: object, used: list[int]) -> object:
         original(self)  # type: ignore[operator]
 
     return noted
+
+
+def test_resume_with_another_number_of_processes_is_refused_untouched(train: Train, finished: RunDirectory) -> None:
+    checkpoint = torch.load(finished.last, weights_only=True)
+    checkpoint["ranks"] *= 2
+    torch.save(checkpoint, finished.last)
+    before = finished.status.read_bytes()
+    with pytest.raises(ConfigError, match="accelerator: expected 2 processes, as before, got 1"):
+        train(f"resume={finished.path}", "epochs=5", run="finished")
+    assert finished.status.read_bytes() == before
+
+
+def test_processes_that_were_started_have_to_be_those_that_were_asked_for(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eai.core.run.run.processes", lambda: 2)
+    with pytest.raises(ConfigError, match=r"accelerator: expected devices × num_nodes = 2, .* got 1"):
+        train(*QUICK)
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer"), True),
+        (FileNotFoundError("/home/igloo/images: no such directory"), False),
+        (RuntimeError("/home/igloo/data is damaged"), False),
+    ],
+)
+def test_only_a_broken_connection_counts_as_a_lost_process(error: Exception, lost: bool) -> None:
+    assert eai.core.run.processes._lost_peer(error) is lost
+
+
+def test_processes_that_do_not_stop_in_time_are_waited_for_no_longer() -> None:
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        stop = StopSignals()
+        stop.received = signal.SIGTERM
+        started = time.monotonic()
+        eai.core.run.processes._wait(process, 0.3, stop)
+        assert process.poll() is None
+        assert 0.3 <= time.monotonic() - started < 10
+        process.kill()
+
+
+def test_terminal_has_one_bar_with_scores_and_the_log_has_the_lines(
+    tmp_path: Path, clean_environment: dict[str, str]
+) -> None:
+    screen, terminal = pty.openpty()
+    command = [sys.executable, "-m", "eai.train", *QUICK, "epochs=3", f"hydra.run.dir={tmp_path / 'run'}"]
+    environment = clean_environment | {"COLUMNS": "160", "TERM": "xterm"}
+    with subprocess.Popen(command, stdout=terminal, stderr=terminal, cwd=tmp_path, env=environment) as process:
+        os.close(terminal)
+        shown = b""
+        while True:
+            try:
+                chunk = os.read(screen, 65536)
+            except OSError:  # the other end is closed
+                break
+            shown += chunk
+        assert process.wait(timeout=60) == 0
+    os.close(screen)
+    bar = [line for line in shown.decode().splitlines() if "steps/s" in line][-1]
+    assert "3/3" in bar
+    assert "train/loss" in bar
+    assert "val/j_ratio" in bar
+    assert "best" in bar
+    assert "v_num" not in shown.decode()
+    assert "epoch 3/3  " not in shown.decode()
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "epoch 3/3  train/loss" in log
+    assert "\x1b" not in log
