@@ -1,4 +1,4 @@
-"""The run directory: who may write where, and how a run says what became of it."""
+"""The run directory: its paths, its lock, its status, and the one way to write a file whole."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger("eai")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Keys of a configuration that decide what is drawn, said, resumed or expected, not what is learned.
 COSMETIC = ("resume", "figures", "reporting", "objectives", "retry_failed", "trials", "expect")
-# Temporary files of `write_whole` and `keep_previous_checkpoint`, and nobody else's.
+# Temporary files of `write_whole` and `keep_previous_checkpoint` only.
 _TEMPORARY = re.compile(
     r"\.((config|hydra|overrides)\.yaml|(status|metrics|baselines|measurements)\.json|(best|last|previous)\.ckpt)\.\d+\.tmp"
 )
@@ -164,7 +164,7 @@ class RunDirectory:
         return _load_yaml(self.config)
 
     def load_composed(self) -> DictConfig:
-        """The configuration as it was composed, with interpolations between its own keys; resolved for lack of it."""
+        """The configuration as composed, interpolations between its keys alive; else the resolved one."""
         composed = self.path / ".hydra" / "config.yaml"
         cfg = _load_yaml(composed if composed.is_file() else self.config)
         for key, value in flat_keys(OmegaConf.to_container(cfg)).items():
@@ -222,7 +222,7 @@ class RunDirectory:
             yield file.fileno()
 
     def keep_previous_checkpoint(self) -> None:
-        """Give ``last.ckpt`` the second name ``previous.ckpt``, under which it stays when it is replaced."""
+        """Link ``last.ckpt`` to ``previous.ckpt``, so that it stays when it is replaced."""
         if not self.last.is_file():
             return
         temporary = self.checkpoints / f".previous.ckpt.{os.getpid()}.tmp"
@@ -243,7 +243,7 @@ class RunDirectory:
             report.unlink()
 
     def refuse_strangers(self) -> None:
-        """Raise ``ConfigError`` if the directory holds files, but no run: they are not ours to overwrite."""
+        """Raise ``ConfigError`` if the directory holds files but no run."""
         if not self.path.is_dir() or self.status.is_file():
             return
         others = sorted(file.name for file in self.path.iterdir() if file.name not in _BEFORE_A_RUN)
@@ -252,7 +252,7 @@ class RunDirectory:
             raise ConfigError(f"hydra.run.dir: expected a new or empty folder, or a run, got {self.path} with {named}")
 
     def report_rank(self, rank: int, **facts: Any) -> None:
-        """Leave word of what one of several processes came to, for the one that keeps ``status.json``."""
+        """Write the state of one of several processes, for the one that keeps ``status.json``."""
         self._ranks.mkdir(exist_ok=True)
         write_json(self._ranks / f"{rank}.json", {"rank": rank, "time": time.time(), "pid": os.getpid(), **facts})
 
@@ -262,7 +262,7 @@ class RunDirectory:
 
     @contextmanager
     def tracked(self) -> Iterator[None]:
-        """Keep ``status.json`` true: RUNNING inside, then COMPLETED, FAILED or PREEMPTED."""
+        """Keep ``status.json`` up to date: RUNNING inside, then COMPLETED, FAILED or PREEMPTED."""
         started: dict[str, Any] = {
             "started": _now(),
             "host": socket.gethostname(),
@@ -277,7 +277,7 @@ class RunDirectory:
             try:
                 write_json(self.status, content)
             except OSError as error:
-                if not self.path.is_dir():  # deleted while the run worked in it: there is nobody to tell
+                if not self.path.is_dir():  # deleted while the run worked in it
                     return
                 if error.errno not in DISK_FULL:
                     raise

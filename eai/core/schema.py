@@ -76,7 +76,7 @@ class FigureSchedule:
 
 @dataclass
 class Reporting:
-    """How often a run says where it stands: a line, and ``last.ckpt`` (at epochs, and if wished at steps and minutes).
+    """How often a run prints a line, and saves ``last.ckpt`` (after epochs, and optionally steps and minutes).
 
     A run that is killed outright loses what it did since that checkpoint.
     """

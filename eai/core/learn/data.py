@@ -101,7 +101,7 @@ class Batches:
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self._samples), self._global_size)
-        # In order, a process goes without when there is nothing left for it.
+        # In order, a process without samples of the last batch has one batch less.
         return self._passes * (whole + (rest > self._rank if self._seed is None else rest > 0))
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -144,7 +144,7 @@ class Loader(Generic[B]):
         sampler: the indices of each batch; Lightning tells it the epoch.
     """
 
-    batch_sampler = None  # Lightning asks whoever has a sampler for it
+    batch_sampler = None  # Lightning asks for it where there is a sampler
     BYTES = 2**20  # slice out as many small batches at once as fit in here
 
     def __init__(self, samples: Samples[B], sampler: Batches) -> None:
@@ -223,7 +223,7 @@ class DataModule(LightningDataModule, ABC, Generic[B]):
         self.passes = passes
         self.samples: dict[Split, Samples[B]] = {}
         self.single_steps = True  # one training step per pass through Lightning's loop; see `Blocks`
-        self.start = (0, 0)  # the epoch that training begins with, and the batches of it that were seen before
+        self.start = (0, 0)  # first epoch of the training, and its batches to skip
 
     @property
     def evaluation_batch_size(self) -> int:

@@ -89,7 +89,7 @@ def log_drawings(drawings: Mapping[str, Drawing], logger: TensorBoardLogger, ste
 
 
 def _log_image(tag: str, content: bytes, logger: TensorBoardLogger, step: int) -> None:
-    # SummaryWriter.add_image takes arrays only and knows no GIF.
+    # SummaryWriter.add_image takes arrays only, and no GIF.
     with Image.open(io.BytesIO(content)) as image:
         width, height = image.size
     picture = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=content)

@@ -1,4 +1,4 @@
-"""The processes that work on one run together: who is among them, and how they agree.
+"""The processes of one run: their group, their ranks, and how they agree.
 
 Every function also works with a single process, where nothing is communicated. Objects travel over gloo on the CPU, so
 that asking never waits for a GPU.
@@ -30,14 +30,14 @@ def cluster_environment() -> ClusterEnvironment:
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        # Lightning's own requeueing can hang; signals are ours to handle.
+        # Lightning's own requeueing can hang; eai handles the signals.
         return SLURMEnvironment(auto_requeue=False)
     return LightningEnvironment()
 
 
 @contextmanager
 def joined(environment: ClusterEnvironment) -> Iterator[None]:
-    """Inside, the processes that ``environment`` started know each other."""
+    """Join the processes that ``environment`` started into one group, inside."""
     size = environment.world_size()
     if size == 1:
         yield
@@ -48,7 +48,7 @@ def joined(environment: ClusterEnvironment) -> Iterator[None]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     dist.init_process_group(backend, rank=environment.global_rank(), world_size=size)
     yield
-    # Not after an error: the others may be gone, and would be waited for.
+    # Not after an error: this would wait for processes that may be gone.
     dist.destroy_process_group()
 
 
@@ -61,7 +61,7 @@ def processes() -> int:
 
 
 def gather(value: T) -> list[T]:
-    """What each process passed, in the order of ranks, in every process."""
+    """Collect the values of all processes, in the order of ranks, in every process."""
     if processes() == 1:
         return [value]
     values: list[Any] = [None] * processes()
@@ -70,7 +70,7 @@ def gather(value: T) -> list[T]:
 
 
 def from_rank_zero(function: Callable[[], T]) -> T:
-    """Call ``function`` in rank 0 only; its result, or its error, is everybody's."""
+    """Call ``function`` in rank 0 only; every rank returns its result, or raises its error."""
     if processes() == 1:
         return function()
     box: list[Any] = [None, None]
@@ -86,7 +86,7 @@ def from_rank_zero(function: Callable[[], T]) -> T:
 
 
 class Agreement:
-    """The largest of what each process says: asked for at one place, waited for at a later one.
+    """The maximum over processes of each value, requested now and awaited later.
 
     In between the processes go on computing, so that agreeing once per step costs next to nothing.
     """

@@ -126,7 +126,7 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
 
     @property
     def accumulating(self) -> bool:
-        """Whether gradients wait for further batches; no state to resume from."""
+        """Whether gradients are waiting for further batches: no state to resume from."""
         return self.batches_done % self.optimization.accumulate != 0
 
     def training_step(self, block: Sequence[B], block_idx: int) -> None:
@@ -141,7 +141,7 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
                 optimizer.step()
                 self._step_schedule("step")
         if last:
-            # Neither the callbacks nor the validation that follow may see an epoch that has not ended.
+            # Close the epoch before the validation and the callbacks that follow.
             self.epochs_done, self.batches_done = self.epochs_done + 1, 0
             self._step_schedule("epoch")
             terms = self._train_terms.compute_over_ranks()
@@ -152,7 +152,7 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         """The loss, weighted so that the sum over accumulated batches, averaged over processes, is the batch mean."""
         terms = self.loss(self(batch), batch)
         loss = reduce(add, (term.mean() for term in terms.values()))
-        # Reading a number back from a GPU would wait for it: there the check comes at the epoch's end.
+        # On a GPU, check at the epoch's end: reading a number back would wait for the step.
         if loss.device.type == "cpu" and not math.isfinite(value := loss.item()):
             self._refuse("train/loss", value)
         weight = 1.0
@@ -165,7 +165,7 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         return loss if weight == 1 else weight * loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        # A hook, because gradients of float16 are unscaled just before it.
+        # In this hook, because float16 gradients are unscaled just before it.
         if self.optimization.clip_norm is not None:
             self.clip_gradients(optimizer, self.optimization.clip_norm, "norm")
 
@@ -192,7 +192,7 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         scores = {f"val/{name}": value for name, value in self.summarise(means).items()}
         self._report(losses, scores)
         monitored = self.latest[self.monitor.score]
-        # For the callback that keeps the best checkpoint: one value, because Lightning takes its time for each.
+        # Log the one value that the best checkpoint needs: Lightning is slow at each.
         self.log(self.monitor.score, monitored, logger=False, batch_size=1)
         if self._scheduler is not None and isinstance(plateau := self.lr_schedulers(), ReduceLROnPlateau):
             plateau.step(monitored)
@@ -232,12 +232,12 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
             self._stretch_schedule(checkpoint)
 
     def _stretch_schedule(self, checkpoint: dict[str, Any]) -> None:
-        """Put a schedule of the new number of epochs where it would be by now, instead of the one that was saved."""
+        """Replace the saved schedule by one of the new number of epochs, at the place where it would be by now."""
         configured = self.configure_optimizers()
         if not isinstance(configured, dict) or isinstance(configured["lr_scheduler"], ReduceLROnPlateau):
             return
         optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]
-        optimizer.step()  # without gradients: torch warns of a schedule that moves before its optimizer
+        optimizer.step()  # a no-op without gradients: torch warns if a schedule moves before its optimizer
         for _ in range(checkpoint["lr_schedulers"][0]["last_epoch"]):
             scheduler.step()
         checkpoint["lr_schedulers"][0] = scheduler.state_dict()
@@ -256,7 +256,7 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         callbacks: list[L.Callback] = getattr(self.trainer, "callbacks")  # noqa: B009 - absent from its annotations
         plain = processes() == 1 and self.trainer.precision == "32-true"
         hooked = any(is_overridden(hook, one, L.Callback) for one in callbacks for hook in _BACKWARD_HOOKS)
-        # Lightning's way scales gradients, joins processes and calls hooks: a tenth of a small net's step.
+        # Skip Lightning's backward where nothing is scaled, joined or hooked: a tenth of a small net's step.
         self._backward = torch.Tensor.backward if plain and not hooked else self.manual_backward
 
     def _report(self, losses: Mapping[str, float], scores: Mapping[str, float] | None = None) -> None:

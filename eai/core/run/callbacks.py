@@ -24,7 +24,7 @@ epochs_log = logging.getLogger("eai.epochs")
 
 
 class NoProfiler(Profiler):
-    """Measures nothing at no cost; Lightning's default opens fifty context managers per step to measure nothing."""
+    """Measure nothing, at no cost; Lightning's default opens fifty context managers per step for it."""
 
     _NOTHING = nullcontext()
 
@@ -115,7 +115,7 @@ class ProgressBar(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for handler in logging.getLogger().handlers:
             if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stdout, sys.stderr):
-                # The bar says it; train.log has the lines.
+                # The bar shows it; train.log has the lines.
                 handler.addFilter(lambda record: record.name != epochs_log.name)
         self._started, self._first = time.monotonic(), trainer.global_step
         self._row = self._bar.add_task("", total=trainer.max_epochs, completed=trainer.current_epoch, said="")

@@ -25,10 +25,10 @@ from eai.core.schema import Reporting
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes under a temporary name in the same folder, then renames: a file under its own name is whole."""
+    """Write under a temporary name in the same folder, then rename: a file under its own name is whole."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        # Through memory: torch's own writer turns a full disk into an error that does not say so.
+        # Serialise in memory first: torch's own writer hides that a disk is full.
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         path = Path(path)
@@ -37,7 +37,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """``best.ckpt``: the weights of the best validation; keeps its memory when the run directory was moved.
+    """``best.ckpt``: the weights of the best validation. Works on after the run directory was moved.
 
     Args:
         run: whose ``best.ckpt`` is written.
@@ -61,7 +61,7 @@ class BestCheckpoint(ModelCheckpoint):
         self._validated_step = trainer.global_step
 
     def include_the_end(self, trainer: L.Trainer, task: Task, data: DataModule[Any]) -> None:
-        """Validate weights that no validation has seen, as those of a training that ``max_steps`` ended mid-epoch."""
+        """Validate the final weights if no validation has, as when ``max_steps`` ends training within an epoch."""
         if self._validated_step == trainer.global_step:
             return
         trainer.validate(task, data, verbose=False)

@@ -86,7 +86,7 @@ def evaluate(cfg: DictConfig) -> tuple[float, RunDirectory, DictConfig]:
         except OSError as error:
             raise ConfigError(f"output: cannot write {result.path} ({error.strerror}); name another folder") from error
         with result.tracked():
-            # Scoring takes one process, in whatever number a run was trained.
+            # Score in one process, however many trained.
             accelerator = replace(experiment.accelerator, devices=1, num_nodes=1, strategy="auto")
             trainer = build_trainer(saved, result, [], accelerator)
             score_and_report(trainer, saved, result, data, task)
@@ -108,9 +108,9 @@ def _place(run: RunDirectory, output: str | None) -> Path:
 
 
 def _configured(run: RunDirectory, wanted: DictConfig) -> tuple[DictConfig, Experiment, dict[str, tuple[Any, Any]]]:
-    """The run's configuration with what is wanted instead: resolved, checked, and {key: (trained with, wanted)}.
+    """Change the run's configuration; return it resolved and checked, and {key: (trained with, wanted)}.
 
-    The overrides enter the composed configuration, so that sizes which the model took from the data follow the data.
+    Overrides are applied before interpolations are resolved: sizes that the model takes from the data follow the data.
     """
     composed = run.load_composed() if any(wanted.values()) else run.load_config()
     changed: dict[str, tuple[Any, Any]] = {}
@@ -122,7 +122,7 @@ def _configured(run: RunDirectory, wanted: DictConfig) -> tuple[DictConfig, Expe
 
 
 def _replace(composed: DictConfig, key: str, value: Any, changed: dict[str, tuple[Any, Any]]) -> None:
-    """Put ``value`` in place of ``key``: another class with its own arguments, leaf by leaf where the class stays."""
+    """Set ``key`` to ``value``: as a whole where the class changes, leaf by leaf where it stays."""
     before = OmegaConf.select(composed, key, default=None)
     same_class = not isinstance(value, dict) or value.get("_target_") in (None, getattr(before, "_target_", None))
     if isinstance(value, dict) and same_class and OmegaConf.is_dict(before):

@@ -38,13 +38,13 @@ from eai.core.run.signals import StopSignals
 from eai.core.schema import Accelerator, Experiment
 
 log = logging.getLogger("eai")
-# Trainer's arguments of an ordinary run; None: said elsewhere in the configuration.
+# The Trainer's usual arguments. None: any value, because another key of the configuration sets it.
 _USUAL: dict[str, Any] = {
     "_target_": None, "max_epochs": None, "check_val_every_n_epoch": None,
     "limit_train_batches": 1.0, "limit_val_batches": 1.0, "limit_test_batches": 1.0, "num_sanity_val_steps": 0,
     "log_every_n_steps": 1, "deterministic": True, "enable_model_summary": False,
 }  # fmt: skip
-# Trainer's arguments that act between two training steps, so that each step needs its own pass through the loop.
+# Arguments of the Trainer that act between two training steps: each step then needs its own pass through the loop.
 _STEPWISE = ("max_steps", "min_steps", "val_check_interval", "overfit_batches", "profiler")
 
 
@@ -137,7 +137,7 @@ def quiet_lightning() -> None:
 
 
 def _unusual(cfg: DictConfig) -> dict[str, Any]:
-    """The Trainer's arguments that are not those of an ordinary run; said in the first lines of a run."""
+    """The Trainer's arguments that differ from the usual ones, for the first lines of a run."""
     return {
         name: value
         for name, value in cfg.trainer.items()
@@ -146,7 +146,7 @@ def _unusual(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _acts_between_steps(cfg: DictConfig, experiment: Experiment) -> bool:
-    """Whether something is to happen between two training steps, which blocks of several would hide."""
+    """Whether anything acts between two training steps, so that a block must be a single step."""
     return (
         processes() > 1
         or experiment.reporting.checkpoint_every_n_steps is not None
@@ -207,13 +207,13 @@ def build_trainer(
         precision=accelerator.precision,
         plugins=[cluster_environment(), AtomicCheckpointIO()],
         profiler=_profiler(cfg.trainer.get("profiler"), run),
-        # Batches gives every process its own part, without padding.
+        # `Batches` divides the samples, without padding.
         use_distributed_sampler=False,
     )
     return trainer
 
 
-# What torch chose before any run of this process set a number of its own.
+# Torch's own choice, before any run of this process sets another number.
 _TORCH_THREADS = torch.get_num_threads()
 
 

@@ -1,4 +1,4 @@
-"""How many processes a run has, and which GPUs a job of a parallel sweep takes."""
+"""Count the processes of a run, and reserve GPUs for the jobs of a parallel sweep."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def visible_gpus() -> list[str]:
 def reserved_gpus(
     accelerator: Accelerator | None, names: list[str] | None = None, folder: Path | None = None, poll: float = 0.5
 ) -> Iterator[list[int] | None]:
-    """Indices among the visible GPUs that no other job on this machine has reserved; None where none are needed.
+    """Reserve GPUs that no other job on this machine has; yields their indices, or None where none are needed.
 
     Jobs that run side by side each get their own. Locks are freed with the process that holds them, however it ends.
 

@@ -59,7 +59,7 @@ def run_workers(
     }
     if gpus is not None:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(visible_gpus()[index] for index in gpus)
-    # torchrun tells of a failure at length; the reason itself comes by the ranks' own reports.
+    # torchrun's own account of a failure goes to a file; the ranks report the reason.
     with (run.path / "workers.log").open("ab") as errors:
         torchrun = subprocess.Popen(
             command,
@@ -78,7 +78,7 @@ def run_workers(
 
 
 def _wait(torchrun: subprocess.Popen[bytes], seconds: float, stop: StopSignals) -> None:
-    """Wait for the end; a signal is passed on, and gives ``seconds`` until the end."""
+    """Wait for the end; pass a signal on, and wait ``seconds`` more after it."""
     deadline = math.inf
     while torchrun.poll() is None and time.monotonic() < deadline:
         if stop.received and deadline == math.inf:
@@ -89,12 +89,12 @@ def _wait(torchrun: subprocess.Popen[bytes], seconds: float, stop: StopSignals) 
 
 
 def _end(torchrun: subprocess.Popen[bytes], run: RunDirectory) -> None:
-    """Leave no process behind, whatever happened before."""
+    """Kill what is still running."""
     if torchrun.poll() is None:
         torchrun.kill()
         torchrun.wait()
     for report in run.rank_reports():
-        # A stale number may belong to somebody else by now: a worker of this run names its configuration.
+        # A recorded process number may have a new owner: a worker of this run names its configuration.
         with suppress(OSError):
             if str(run.config).encode() in Path(f"/proc/{report['pid']}/cmdline").read_bytes():
                 os.kill(report["pid"], signal.SIGKILL)
@@ -112,7 +112,7 @@ def _outcome(run: RunDirectory, count: int, stop: StopSignals) -> dict[str, Any]
 
 
 def first_failure(run: RunDirectory, count: int) -> str:
-    """Why a run of ``count`` processes ended: what failed first, not what failed because of it."""
+    """Why a run of ``count`` processes ended: the first failure, not those that follow from it."""
     reports = run.rank_reports()
     failed = [report for report in reports if report["state"] == "FAILED"]
     causes = [report for report in failed if not report["lost_peer"]]
@@ -128,7 +128,7 @@ def first_failure(run: RunDirectory, count: int) -> str:
 
 @contextmanager
 def reported(run: RunDirectory, own_rank: int) -> Iterator[dict[str, Any]]:
-    """Report how one of several processes fares; yields a dictionary for the facts to report at its end."""
+    """Report the state of one of several processes; yields a dictionary for the facts to report at its end."""
     facts: dict[str, Any] = {}
     run.report_rank(own_rank, state="RUNNING")
     try:
@@ -154,13 +154,13 @@ def _lost_peer(error: BaseException) -> bool:
 
 
 def root_cause(error: Exception, run: RunDirectory) -> Exception:
-    """What to tell of a run that somebody else started in several processes: another one's failure, if it was that."""
+    """The error to raise: that of another process, where this one failed only because of it."""
     if processes() == 1 or not _lost_peer(error):
         return error
     return RankError(first_failure(run, processes()))
 
 
 def die_with_parent() -> None:
-    """Ask Linux for SIGTERM when the parent process ends, so that a killed one leaves nothing behind."""
+    """Ask Linux for SIGTERM when the parent process ends; other systems have no such request."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

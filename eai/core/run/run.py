@@ -35,7 +35,7 @@ CHANGEABLE = ("epochs", "validate_every_n_epochs", "trainer.", "figures.", "repo
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a run is asked to do: its configuration, as composed and resolved, and where it goes on from."""
+    """What a run is to do: its configuration, composed and resolved, and the checkpoint to continue from."""
 
     composed: DictConfig
     resolved: DictConfig
@@ -141,7 +141,7 @@ def train(
 
 @contextmanager
 def _failure_recorded(run: RunDirectory, in_sweep: bool) -> Iterator[None]:
-    """Let a job of a sweep that is refused say so in its own directory; a single run that is refused leaves none."""
+    """Record in its directory that a job of a sweep was refused; a single run that is refused leaves no directory."""
     try:
         yield
     except ConfigError:
@@ -186,7 +186,7 @@ def _resumed(cfg: DictConfig, run: RunDirectory, overrides: Sequence[str]) -> Wa
 
 
 def _checked_process_count(accelerator: Accelerator) -> int:
-    """The processes that a run wants; a ``ConfigError`` if those that were started are another number."""
+    """Count the processes that a run asks for; raise ``ConfigError`` if another number was started."""
     wanted = process_count(accelerator)
     if processes() == 1 and accelerator.num_nodes > 1:
         raise ConfigError(
@@ -212,7 +212,7 @@ def _finished(run: RunDirectory, wanted: Wanted, in_sweep: bool) -> dict[str, An
         return None
     if state == "FAILED" and in_sweep and not wanted.experiment.retry_failed:
         raise ConfigError(f"FAILED before ({before.get('reason')}); retry_failed=true tries again")
-    # What failed before it learned anything may be followed by something else in the same place.
+    # A run that failed before its first checkpoint may be replaced by another.
     if state == "COMPLETED" or (before and run.last.is_file()):
         told = _differences(run, wanted.resolved)
         if told:
@@ -227,7 +227,7 @@ def _begin(
 
     ``held`` keeps the lock and the run's own status.
     """
-    # In a sweep that was killed, a job may still run: its result is this job's too.
+    # A job that outlived a killed sweep may still run: wait, and take its result.
     lock = held.enter_context(run.locked(wait=in_sweep))
     if (facts := _finished(run, wanted, in_sweep)) is not None:
         return None, lock, facts
@@ -244,7 +244,7 @@ def _begin(
 
 
 def _differences(run: RunDirectory, cfg: DictConfig) -> str:
-    """What ``cfg`` asks for other than the run's own configuration, in words; empty if nothing."""
+    """Say how ``cfg`` differs from the run's own configuration; empty if it does not."""
     there, here = (_essential(config) for config in (run.load_config(), cfg))
     keys = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
     told = [f"{key} is {there.get(key)!r} there, {here.get(key)!r} here" for key in keys]

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGUSR1 stop a run at a safe point, not anywhere."""
+"""Stop a run at a safe point on SIGINT, SIGTERM or SIGUSR1."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eai.core.errors import Interrupted
 
 log = logging.getLogger("eai")
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-# A terminal sends Ctrl-C to a whole group of processes, and those pass it on: within this time it is one signal.
+# A terminal sends Ctrl-C to the whole process group, whose members pass it on: count them as one within this time.
 _ONE_SIGNAL_SECONDS = 0.5
 
 
@@ -51,7 +51,7 @@ class StopSignals:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """A part that looks at ``received`` itself, at its safe points."""
+        """Inside, signals only set ``received``, which the caller checks at its safe points."""
         self._deferring = True
         try:
             yield
