@@ -44,7 +44,8 @@ def _train(cfg: DictConfig, job: DictConfig, in_sweep: bool) -> float | tuple[fl
 
         metrics, baselines = read_json(outcome.run.metrics), read_json(outcome.run.baselines)
         log.info("%s", summary_of_run(outcome.run, outcome.cfg, metrics, baselines))
-        if verdict := _verdict(outcome.experiment, outcome.cfg, metrics):
+        as_planned = not any(item.startswith("epochs=") for item in job.overrides.task)
+        if as_planned and (verdict := _verdict(outcome.experiment, outcome.cfg, metrics)):
             log.info("%s", verdict)
     return outcome.objectives if len(outcome.objectives) > 1 else outcome.objectives[0]
 
