@@ -76,7 +76,7 @@ def run_hydra(app: Callable[[], object]) -> None:
 
 
 def prepare_streams() -> None:
-    """Let no text fail for want of an encoding, or of a standard stream that was closed."""
+    """Make printing safe: escape what the encoding lacks, and replace standard streams that are closed."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             try:
@@ -89,7 +89,7 @@ def prepare_streams() -> None:
 
 
 def _one_line(error: HydraException) -> str:
-    """What Hydra refuses, in one line with what may have been meant."""
+    """Hydra's refusal in one line, with what may have been meant."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if isinstance(error, OverrideParseException):
         key, _, value = error.override.partition("=")
@@ -121,7 +121,7 @@ def _unknown_choice(group: str, name: str) -> str:
 
 
 class NoEmptyDirectory(Callback):
-    """Hydra makes a run's directory before the configuration is checked; take it away again if nothing came into it."""
+    """Remove the directory that Hydra makes before the configuration is checked, if it stayed empty."""
 
     _absent: tuple[Path, ...] = ()
 
@@ -158,7 +158,7 @@ class _PlainText(logging.Formatter):
 
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
-    """Append what is logged to a file as well, opened without following a symbolic link; nothing of it is coloured."""
+    """Append what is logged inside to a file, uncoloured; a symbolic link is not followed."""
     with open(path, "a", opener=no_links, encoding="utf-8") as file:
         handler = logging.StreamHandler(file)
         handler.setFormatter(_PlainText("%(message)s"))
@@ -171,7 +171,7 @@ def log_to(path: Path) -> Iterator[None]:
 
 
 def call(function: Callable[[], T]) -> T:
-    """Call ``function``; print what the user can mend as one line and exit with status 1."""
+    """Call ``function``; print an error meant for the user as one line and exit with status 1."""
     try:
         return function()
     except EaiError as error:
@@ -186,17 +186,17 @@ def call(function: Callable[[], T]) -> T:
 def _run_dir(resume: str | None, fresh: str) -> str:
     if not resume:
         return fresh
-    # A checkpoint stands for the run that it belongs to.
+    # Given a checkpoint, use its run directory.
     run = Path(resume).parents[1] if Path(resume).is_file() and Path(resume).suffix == ".ckpt" else Path(resume)
     if not (run / "config.yaml").is_file():
-        # Said here, because Hydra is about to create the directory.
+        # Refuse it here: Hydra is about to create the directory.
         print(f"error: resume: expected the directory of a run, or a checkpoint in one, got {resume}", file=sys.stderr)
         raise SystemExit(1)
     return str(run)
 
 
 def _run_name() -> str:
-    """A name for a run's directory: the time and a random id, or what all processes of one job have in common."""
+    """A name for a run's directory: the time and a random id, or what the processes of one job have in common."""
     fresh = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(2)}"
     torchrun = os.environ.get("TORCHELASTIC_RUN_ID")
     if torchrun:  # "none" without --rdzv-id

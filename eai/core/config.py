@@ -52,7 +52,7 @@ _DECIDED_ELSEWHERE = {
     "overfit_batches": "set trainer.limit_train_batches",
     "model_registry": "not supported",
 }
-# What these stood for before they were decided elsewhere; old runs have them.
+# Values that old runs have and that change nothing.
 _HARMLESS = {"accumulate_grad_batches": 1}
 _SAME_AS = {"max_epochs": "epochs", "check_val_every_n_epoch": "validate_every_n_epochs"}
 _LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches")
@@ -140,7 +140,7 @@ def check_experiment(cfg: DictConfig) -> Experiment:
 @contextmanager
 def named_by_key(key: str) -> Iterator[None]:
     """Turn what constructors refuse into a ``ConfigError`` that starts with the key of their node."""
-    # Imported here, as it brings torch with it.
+    # Imports torch.
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     try:
@@ -211,7 +211,7 @@ def _first_target(key: str, node: Any) -> str | None:
 
 
 def _signed(target: Callable[..., Any]) -> Callable[..., Any]:
-    """What carries the type hints of a call of ``target``."""
+    """The function whose type hints describe a call of ``target``."""
     return target.__init__ if inspect.isclass(target) and not is_dataclass(target) else target
 
 
@@ -225,7 +225,7 @@ def _check_arguments(key: str, target: Callable[..., Any], arguments: Mapping[st
             known = ", ".join(parameters)
             raise ConfigError(f"{_join(key, name)}: unknown key{guess} (known here: {known})")
         _check_value(_join(key, name), hints.get(name, Any), value)
-    # What code passes at the call (a net's parameters to an optimizer) cannot stand in the configuration.
+    # Skip missing-argument checks for partials; code supplies the rest.
     if not partial:
         for name, parameter in parameters.items():
             optional = parameter.default is not parameter.empty or parameter.kind in (

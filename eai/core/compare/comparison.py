@@ -83,7 +83,7 @@ def compare(folders: Sequence[str], form: str = "table", by_run: bool = False) -
     if form == "diff":
         return differences(records)
     tasks = Counter(record.task for record in records if record.config)
-    # One run of each task is one table.
+    # Where each task has one run, print one table.
     if by_run or (form == "table" and len(tasks) > 1 and max(tasks.values()) == 1):
         return _each_run(records, form)
     if form in ("csv", "json"):

@@ -96,7 +96,7 @@ def _draw_panel(axis: Axes, table: Comparison, key: str) -> None:
     ranked = _ranked(table)
     points = sorted((place(record), y) for record, y in ranked)
     ys = [y for _, y in points]
-    # Many jobs of one category are spread a little, so that they can be told apart.
+    # Spread many jobs of one category a little, to tell them apart.
     spread = 0.3 if categories and len(points) > 5 * len(categories) else 0.0
     xs = [place(record) + spread * (0.618 * i % 1 - 0.5) for i, (record, _) in enumerate(ranked)]
     size = 22 if len(points) < 60 else 10
@@ -202,7 +202,7 @@ def _draw_references(axis: Axes, table: Comparison, name: str) -> None:
 
 
 def _reach(axis: Axes) -> tuple[float, float]:
-    """How far a reference may lie from the points without squeezing them: once their own extent."""
+    """The range in which a reference is drawn: the points' own extent, once more on either side."""
     low, high = axis.get_ylim()
     if axis.get_yscale() == "log":
         return low * low / high, high * high / low

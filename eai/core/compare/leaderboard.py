@@ -121,7 +121,7 @@ def _unfinished(record: Record) -> str:
 
 
 def _cells(table: Comparison, names: dict[str, str]) -> tuple[list[str], list[list[str]], list[str], list[str]]:
-    """Header, rows and their styles as people read them, and the lines below."""
+    """Header, rows and styles of a printed table, and the lines below it."""
     header = ["method", *(names[key] for key in table.keys), str(table.score), str(table.headline["score"]), "seeds",
               "seconds"]  # fmt: skip
     rows, styles = [], []
@@ -195,5 +195,5 @@ def _draw(path: Path, records: Sequence[Record]) -> None:
             buffer = io.BytesIO()
             figure.savefig(buffer, format="png")
             write_whole(path, buffer.getvalue())
-    except Exception as error:  # as above; the table is there
+    except Exception as error:  # likewise
         log.warning("no figure %s: %s: %s", path, type(error).__name__, error)

@@ -1,4 +1,4 @@
-"""What finished, running and failed runs left behind, read leniently for comparisons.
+"""The files of finished, running and failed runs, read leniently for comparisons.
 
 Free of torch and lightning: a summary is written after every job of a sweep.
 """
@@ -186,7 +186,7 @@ def read_record(run: RunDirectory) -> Record:
     )
 
 
-# What was read before, by directory, with the stamps of the files it was read from: a sweep reads only what is new.
+# Records read before, by directory, with the time stamps of their files: a sweep reads only what is new.
 _cache: dict[Path, tuple[tuple[int, ...], Record]] = {}
 
 

@@ -22,12 +22,12 @@ UNKNOWN = "–"
 
 
 def spell(value: Any) -> str:
-    """A cell for people: four digits, a dash for what is unknown."""
+    """A cell of a table: four digits, a dash for what is unknown."""
     if value is None:
         return UNKNOWN
     if not isinstance(value, float):
         return str(value)
-    # Four digits of what a ratio close to one differs by, rather than a mere 1.
+    # A ratio close to one keeps the digits by which it differs.
     return f"{value:.6g}" if 0 < abs(value - 1) < 0.01 else f"{value:.4g}"
 
 
@@ -42,7 +42,7 @@ def spell_spread(mean: float | None, sd: float | None) -> str:
 
 
 def short_path(path: Path) -> str:
-    """Relative to where one is, if below."""
+    """Relative to the working directory, if below it."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
