@@ -246,7 +246,8 @@ class RunDirectory:
         """Raise ``ConfigError`` if the directory holds files but no run."""
         if not self.path.is_dir() or self.status.is_file():
             return
-        others = sorted(file.name for file in self.path.iterdir() if file.name not in _BEFORE_A_RUN)
+        names = sorted(file.name for file in self.path.iterdir())
+        others = [name for name in names if name not in _BEFORE_A_RUN and not _TEMPORARY.fullmatch(name)]
         if others:
             named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
             raise ConfigError(f"hydra.run.dir: expected a new or empty folder, or a run, got {self.path} with {named}")
