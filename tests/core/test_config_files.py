@@ -22,7 +22,11 @@ NEEDS = {
     "data/dynamics/advection_2d": ["model/dynamics=grid"],
     "data/dynamics/single_wave": ["model/dynamics=gcn"],
     "data/dynamics/variable_speed": ["model.net.static_features=1"],
-    "data/recovery/folder": [f"data.path={Path(__file__).parents[1] / 'tasks' / 'recovery' / 'images'}"],
+    "data/recovery/folder": [
+        f"data.path={Path(__file__).parents[1] / 'tasks' / 'recovery' / 'images'}",
+        "data.val_share=0.3",
+        "data.test_share=0.3",
+    ],
     "model/dynamics/grid": ["data/dynamics=advection_2d"],
     "model/assimilation/tutorial_mlp": ["data/assimilation=slides"],
 }
