@@ -13,6 +13,9 @@ from PIL import Image
 from eai.core.learn.data import SPLITS
 from eai.tasks.recovery.corruptions import NoCorruption
 from eai.tasks.recovery.folder import Folder, find_images, read_folder, read_image, split_of
+from eai.tasks.recovery.losses import MSELoss
+from eai.tasks.recovery.task import Recovery
+from eai.tasks.recovery.unet import UNet
 from eai.tasks.recovery.varied import fields, shares, varied
 
 HEIGHT, WIDTH = 37, 31
@@ -139,6 +142,16 @@ def test_size_is_that_of_the_files_unless_given(tmp_path: Path) -> None:
     assert (folder.height, folder.width) == (HEIGHT, WIDTH)
     with pytest.raises(ValueError, match="path: expected images of 28 × 31, got '37 × 31'"):
         Folder(NoCorruption(), str(tmp_path), height=28)
+
+
+def test_unet_without_recall_takes_the_size_of_the_files_and_with_recall_asks_for_one(tmp_path: Path) -> None:
+    write(tmp_path, 20)
+    data = Folder(NoCorruption(), str(tmp_path), val_share=0.2, test_share=0.3)
+    task = Recovery(UNet(None, None, channels=2, dense=0), MSELoss(), torch.optim.Adam)
+    task.check_data(data)
+    assert task.predict(data.batch("test")).shape[-2:] == (HEIGHT, WIDTH)
+    with pytest.raises(ValueError, match=r"height, width: expected numbers, .*dense: 0"):
+        UNet(None, None)
 
 
 def test_numbers_become_grey_values_by_their_type(tmp_path: Path) -> None:
