@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -38,7 +39,7 @@ class ImageData(DataModule[Batch]):
         corruption: of the clean images.
         height, width: in pixels, 8 to 512.
         test_levels: strengths of the corruption in validation and test, in equal shares; by default they are drawn
-            as in training.
+            as in training. If training has a single strength, it must be one of them.
         batch_size, seed, fresh: see :class:`eai.core.learn.data.DataModule`.
 
     Attributes:
@@ -64,6 +65,9 @@ class ImageData(DataModule[Batch]):
         require(8 <= height <= 512, "height", "at least 8 and at most 512", height)
         require(8 <= width <= 512, "width", "at least 8 and at most 512", width)
         require(test_levels is None or len(test_levels) > 0, "test_levels", "null or at least one level", test_levels)
+        low, high = corruption.levels
+        trained = test_levels is None or low < high or any(math.isclose(low, level) for level in test_levels)
+        require(trained, "test_levels", f"null or levels with {low:g}, the one strength of corruption", test_levels)
         corruption.check_size(height, width)
         self.corruption, self.height, self.width = corruption, height, width
         self.test_levels = None if test_levels is None else [float(level) for level in test_levels]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -28,22 +30,27 @@ class UNet(nn.Module):
     U-Net of three resolutions adds what is local. Weights of the recall belong to one image size.
 
     Args:
-        height, width: of the images, at least 8.
+        height, width: of the images, at least 8; null with ``dense: 0``, for images of any size.
         channels: of the finest resolution; 2 and 4 times as many on the coarser ones.
         dense: units in each of the two hidden layers of the recall; 0 leaves it out.
     """
 
-    def __init__(self, height: int, width: int, channels: int = 8, dense: int = 512) -> None:
+    def __init__(self, height: int | None, width: int | None, channels: int = 8, dense: int = 512) -> None:
         super().__init__()
-        require(min(height, width) >= 8, "height, width", "at least 8", (height, width))
+        require(height is None or height >= 8, "height", "null or at least 8", height)
+        require(width is None or width >= 8, "width", "null or at least 8", width)
         require(channels >= 1, "channels", "at least 1", channels)
         require(dense >= 0, "dense", "0 or more", dense)
-        self.height, self.width, pixels, c = height, width, height * width, channels
+        self.height, self.width, c = height, width, channels
         self.recall: nn.Sequential | None = None
         if dense:
+            known = "numbers, because a recall is tied to one size (dense: 0 leaves it out)"
+            require(height is not None and width is not None, "height, width", known, (height, width))
+            size = cast(int, height), cast(int, width)
+            pixels = size[0] * size[1]
             self.recall = nn.Sequential(
                 nn.Flatten(), nn.Linear(2 * pixels, dense), nn.GELU(),
-                nn.Linear(dense, dense), nn.GELU(), nn.Linear(dense, pixels), nn.Unflatten(1, (1, height, width)),
+                nn.Linear(dense, dense), nn.GELU(), nn.Linear(dense, pixels), nn.Unflatten(1, (1, *size)),
             )  # fmt: skip
         self.fine, self.middle = _two_convolutions(3 if dense else 2, c), _two_convolutions(c, 2 * c)
         self.coarse = _two_convolutions(2 * c, 4 * c)
@@ -51,9 +58,9 @@ class UNet(nn.Module):
         self.out = nn.Conv2d(c, 1, 1)
 
     def forward(self, batch: Batch) -> Reconstruction:
-        size = tuple(batch.y.shape[-2:])
-        expected = f"images of height × width = {self.height} × {self.width}"
-        require(size == (self.height, self.width), "net", expected, "{} × {}".format(*size))
+        height, width = batch.y.shape[-2:]
+        fits = self.height in (None, height) and self.width in (None, width)
+        require(fits, "net", f"images of height × width = {self.height} × {self.width}", f"{height} × {width}")
         seen = torch.cat([batch.y, batch.mask], 1)
         if self.recall is None:
             return Reconstruction(torch.sigmoid(self.local(seen)))

@@ -94,8 +94,14 @@ def test_hidden_pixels_are_marked_in_the_mask() -> None:
         ({"n_test": 0}, "n_test: expected at least 1, got 0"),
         ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
         ({"corruption": Block(32)}, r"corruption: .*min\(height, width\) = 31, got 32"),
+        ({"test_levels": [0.1, 0.3]}, r"test_levels: expected null or levels with 0\.2, .*got \[0\.1, 0\.3\]"),
     ],
 )
 def test_arguments_out_of_range_are_refused_by_name(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small(**changes)
+
+
+def test_levels_beyond_those_of_training_are_accepted_beside_its_single_one_or_its_range() -> None:
+    small(test_levels=[0.2, 0.4])
+    small(corruption=GaussianNoise([0.1, 0.3]), test_levels=[0.4])
