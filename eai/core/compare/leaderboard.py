@@ -132,7 +132,9 @@ def _cells(table: Comparison, names: dict[str, str]) -> tuple[list[str], list[li
         rows.append(["model", *parameters, spell_spread(score.mean, score.sd), spell_spread(test.mean, test.sd), seeds,
                      spell(group.mean_of("train_seconds"))])  # fmt: skip
         styles.append("bold")
-    shown = _worth_showing(every := references(table))
+    every = references(table)
+    room = len(table.groups) + len(every) <= _MOST_GROUPS
+    shown = every if room else _worth_showing(every)
     for one in shown:
         values = [one.parameters.get(key) for key in table.keys]
         cells = [f"{one.name} ({one.role})", *("" if value is None else spell(value) for value in values), "",
