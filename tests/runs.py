@@ -12,6 +12,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 import eai.core.run.run
 from eai.core.cli import CONFIG_DIR
@@ -50,14 +51,18 @@ def train_in(directory: Path, overrides: Sequence[str]) -> RunDirectory:
 
 def curves_of(run: RunDirectory) -> dict[str, list[tuple[int, float]]]:
     """Every scalar that TensorBoard shows of a run, by step."""
-    # TensorBoard reads files in the order of their names, in which a process's tenth file comes before its second.
-    written = sorted(run.tensorboard.glob("events*"), key=lambda path: (path.name.split(".")[3], int(path.suffix[1:])))
+    # TensorBoard reads files in the order of their names, which tell the second: order them by their first event.
+    written = sorted(run.tensorboard.glob("events*"), key=_first_event)
     with TemporaryDirectory() as folder:
         for number, path in enumerate(written):
             shutil.copyfile(path, Path(folder) / f"events.out.tfevents.{number:010d}")
         events = EventAccumulator(folder)
         events.Reload()
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def _first_event(path: Path) -> float:
+    return next(iter(EventFileLoader(str(path)).Load())).wall_time
 
 
 def assert_same_result(run: RunDirectory, expected: RunDirectory) -> None:
