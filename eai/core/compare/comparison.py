@@ -93,7 +93,14 @@ def compare(folders: Sequence[str], form: str = "table", by_run: bool = False) -
 
 
 def differences(records: Sequence[Record]) -> str:
-    """The configuration keys in which runs differ, side by side, and the command that reproduces each run."""
+    """The configuration keys in which runs differ, side by side, and the command that reproduces each run.
+
+    Raises:
+        ConfigError: the configuration of a run cannot be read.
+    """
+    for record in records:
+        if not record.config:
+            raise ConfigError(f"runs: {record.path} cannot be compared: {record.reason or 'no readable config.yaml'}")
     leaves = [flat_keys(record.config) for record in records]
     keys = sorted({key for node in leaves for key in node if key.partition(".")[0] not in COSMETIC})
     differing = [key for key in keys if len({repr(node.get(key)) for node in leaves}) > 1]
@@ -105,9 +112,12 @@ def differences(records: Sequence[Record]) -> str:
         table.add_row(key, *(spell(node[key]) if key in node else "absent" for node in leaves))
     lines = []
     for number_, record in enumerate(records, start=1):
-        overrides = RunDirectory(record.path).load_overrides()
-        command = shlex.join(["eai-train", *(item for item in overrides if not item.startswith("resume="))])
-        lines += [f"run {number_}  {shlex.quote(short_path(record.path))}", f"       {command}"]
+        run = RunDirectory(record.path)
+        command = "no command: .hydra/overrides.yaml is missing"
+        if (run.path / ".hydra" / "overrides.yaml").is_file():
+            given = (item for item in run.load_overrides() if not item.startswith("resume="))
+            command = shlex.join(["eai-train", *given])
+        lines += [f"run {number_}  {short_path(record.path)}", f"       {command}"]
     return (render(table) if differing else "the configurations are the same\n") + "\n".join(lines) + "\n"
 
 

@@ -71,9 +71,8 @@ def _headline(table: Comparison) -> str:
     name, mode = _score_name(table)
     (best, value), *others = _ranked(table)
     better = "higher" if mode == "max" else "lower"
-    text = (
-        f"{table.task}: {name} of {1 + len(others)} of {len(table.records)} jobs ({better} is better); best {value:.4g}"
-    )
+    jobs = f"{1 + len(others)} of {len(table.records)} jobs"
+    text = f"{table.task}: {name} of {jobs} ({better} is better); best {spell(value)}"
     where = ", ".join(f"{_short(key)} {spell(best.parameter(key))}" for key in table.keys[:4])
     return f"{text} at {where}" if where else text
 

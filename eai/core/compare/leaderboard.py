@@ -115,7 +115,7 @@ def _order(table: Comparison) -> str:
 
 
 def _unfinished(record: Record) -> str:
-    reason = record.reason or ("no reason given" if record.config else "no config.yaml")
+    reason = record.reason or ("no reason given" if record.config else "no readable config.yaml")
     reason = reason if len(reason) <= _REASON_LENGTH else f"{reason[: _REASON_LENGTH - 1]}…"
     return f"{record.state}  {short_path(record.path)}: {reason}"
 
@@ -142,7 +142,7 @@ def _cells(table: Comparison, names: dict[str, str]) -> tuple[list[str], list[li
         rows.append(cells)
         styles.append("" if one.role != BASELINE else "dim")
     best = table.groups[0].best
-    note = [f"best    {short_path(best.path)}  {table.score} {best.monitored:.4g}"] if best else []
+    note = [f"best    {short_path(best.path)}  {table.score} {spell(best.monitored)}"] if best else []
     hidden = len(table.groups[_MOST_GROUPS:]) + len(every) - len(shown)
     if hidden:
         note.append(f"{hidden} more rows with --csv")

@@ -39,7 +39,11 @@ def find_runs(folders: Sequence[str | Path]) -> Iterator[RunDirectory]:
             why = "a file" if Path(folder).exists() else "no such directory"
             raise ConfigError(f"runs: expected directories, got {folder} ({why})")
         for where, below, files in os.walk(folder, followlinks=True):
-            at = os.stat(where)
+            try:
+                at = os.stat(where)
+            except FileNotFoundError:  # deleted meanwhile
+                below.clear()
+                continue
             if (at.st_dev, at.st_ino) in seen:  # a link to what was visited, or to a folder above
                 below.clear()
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ import eai.core.compare.records
 from eai.compare import main
 from eai.core.compare.comparison import row_of_run
 from eai.core.compare.leaderboard import write_summary
-from eai.core.compare.records import read_records
+from eai.core.compare.records import find_runs, read_records
 from eai.core.directory import RunDirectory, write_json
 from eai.core.errors import ConfigError
 from tests.core.compare.fake_runs import fake_run
@@ -82,6 +83,49 @@ def test_difference_of_runs_is_what_differs_and_the_commands_that_make_them(
     rows = [line.split() for line in printed.splitlines() if line.strip().startswith(("model", "data", "figures"))]
     assert rows == [["model.optimizer.lr", "0.01", "0.03"]]
     assert "eai-train task=dynamics model.optimizer.lr=0.03 'hydra.run.dir=it'\"'\"'s here'" in printed
+
+
+def test_difference_claims_no_command_that_is_unknown_and_names_a_run_that_cannot_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_run(tmp_path / "a")
+    main([str(tmp_path), "--diff"])
+    printed = capsys.readouterr().out
+    assert "no command: .hydra/overrides.yaml is missing" in printed
+    assert "eai-train" not in printed
+
+    (fake_run(tmp_path / "b") / "status.json").write_text("")
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), "--diff"])
+    assert f"{tmp_path / 'b'} cannot be compared" in capsys.readouterr().err
+
+
+def test_best_line_keeps_digits_near_one_and_printed_paths_can_be_pasted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fake_run(tmp_path / "my runs" / "a", value=1.00002)
+    fake_run(tmp_path / "my runs" / "b", lr=0.1, state="FAILED")
+    main(["my runs"])
+    printed = capsys.readouterr().out
+    assert "best    'my runs/a'  val/nrmse 1.00002\n" in printed
+    assert "FAILED  'my runs/b': " in printed
+
+
+def test_folder_that_vanishes_while_it_is_looked_through_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_run(tmp_path / "a")
+    (tmp_path / "gone").mkdir()
+    stat = os.stat
+
+    def vanishing(path: Any, **how: Any) -> os.stat_result:
+        if str(path).endswith("gone"):
+            raise FileNotFoundError(path)
+        return stat(path, **how)
+
+    monkeypatch.setattr(eai.core.compare.records.os, "stat", vanishing)
+    assert [run.path.name for run in find_runs([tmp_path])] == ["a"]
 
 
 def test_one_run_of_each_task_makes_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
