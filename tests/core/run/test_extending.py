@@ -140,7 +140,10 @@ def test_relative_paths_and_resolvers_are_stored_so_that_they_hold_elsewhere(
     images = Path(__file__).parents[2] / "tasks" / "recovery" / "images"
     monkeypatch.chdir(images.parent)
     monkeypatch.setenv("EAI_TEST_FOLDER", "images")
-    run = train("task=recovery", "data/recovery=folder", "data.path=${oc.env:EAI_TEST_FOLDER}", "trainer=debug")
+    shares = ["data.val_share=0.3", "data.test_share=0.3"]  # of five images
+    run = train(
+        "task=recovery", "data/recovery=folder", "data.path=${oc.env:EAI_TEST_FOLDER}", *shares, "trainer=debug"
+    )
     monkeypatch.delenv("EAI_TEST_FOLDER")
     monkeypatch.chdir(tmp_path)
     assert run.load_composed().data.path == run.load_config().data.path == str(images)
