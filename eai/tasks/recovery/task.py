@@ -45,12 +45,13 @@ from eai.core.learn.scores import PerSample
 from eai.core.learn.task import Task
 from eai.tasks.recovery import plots
 from eai.tasks.recovery.baselines import references
+from eai.tasks.recovery.charts import by_level, spectrum
 from eai.tasks.recovery.corruptions import NoCorruption
 from eai.tasks.recovery.data import Batch, ImageData
 from eai.tasks.recovery.downscaling import Downscale
 from eai.tasks.recovery.nets import VAE, Reconstruction
 from eai.tasks.recovery.patterns import CLASSES
-from eai.tasks.recovery.scores import Scoring, by_level, spectrum
+from eai.tasks.recovery.scores import Scoring
 
 Images = Float[Tensor, "b 1 h w"]
 

@@ -9,6 +9,7 @@ import torch
 
 from eai.tasks.recovery.bounds import exact_posterior, known_class, noisy_posterior
 from eai.tasks.recovery.data import Batch
+from eai.tasks.recovery.likelihood import GaussianLikelihood
 
 # Three classes of images with three pixels; the last class is noise wherever it is not 1.
 TEMPLATES = torch.tensor([[1, 0.25, 0.75], [0.3, 0.25, 0.9], [1, 0.5, 0.5]])[:, None]
@@ -54,10 +55,10 @@ def test_estimate_from_noise_is_the_mean_over_all_classes_and_clean_values(y: li
     sigma = 0.3
     weights, means = slow(y, sigma, clip)
     expected = [sum(w * mean[j] for w, mean in zip(weights, means, strict=True)) for j in range(3)]
-    found = noisy_posterior(observed(y, [1, 1, 1], sigma), TEMPLATES, NOISE, clip)
+    found = noisy_posterior(observed(y, [1, 1, 1], sigma), TEMPLATES, NOISE, GaussianLikelihood(clip))
     assert found.flatten().tolist() == pytest.approx(expected, abs=1e-4)
     for label in range(3):
-        told = known_class(observed(y, [1, 1, 1], sigma, label), TEMPLATES, NOISE, clip, exact=False)
+        told = known_class(observed(y, [1, 1, 1], sigma, label), TEMPLATES, NOISE, GaussianLikelihood(clip))
         assert told.flatten().tolist() == pytest.approx(means[label], abs=1e-4)
 
 

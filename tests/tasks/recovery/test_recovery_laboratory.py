@@ -15,10 +15,10 @@ from eai.tasks.recovery.corruptions import Block, GaussianNoise, RandomPixels, S
 from eai.tasks.recovery.data import Batch, Patterns
 from eai.tasks.recovery.downscaling import Downscale
 from eai.tasks.recovery.folder import read_folder
+from eai.tasks.recovery.likelihood import GaussianLikelihood
 from eai.tasks.recovery.losses import ELBOLoss
 from eai.tasks.recovery.nets import Reconstruction
-from eai.tasks.recovery.plots import psnr
-from eai.tasks.recovery.scores import ssim
+from eai.tasks.recovery.scores import psnr, ssim
 from eai.tasks.recovery.varied import HELD_OUT, shares
 
 HEIGHT, WIDTH, B = 37, 31, 3
@@ -47,7 +47,9 @@ def test_template_bound_of_two_patterns_is_the_closed_form(sigma: float, generat
     templates = torch.rand(2, HEIGHT, WIDTH, generator=generator) * 0.1
     x = templates[[0, 1, 1]][:, None]
     y, mask, level = GaussianNoise(sigma, clip=False)(x, generator)
-    found = noisy_posterior(Batch(y, mask, x, torch.tensor([0, 1, 1]), level), templates, None, clip=False)
+    found = noisy_posterior(
+        Batch(y, mask, x, torch.tensor([0, 1, 1]), level), templates, None, GaussianLikelihood(False)
+    )
     distance = (y - templates[None]).double().square().sum((2, 3))
     first = torch.sigmoid((distance[:, 1] - distance[:, 0]) / (2 * sigma**2))[:, None, None]
     expected = first * templates[0] + (1 - first) * templates[1]

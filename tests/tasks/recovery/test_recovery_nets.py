@@ -9,13 +9,15 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from eai.tasks.recovery.classical import Calibrated, median
+from eai.tasks.recovery.calibration import Calibrated
+from eai.tasks.recovery.charts import isotropic_power
+from eai.tasks.recovery.classical import median
 from eai.tasks.recovery.corruptions import GaussianNoise, RandomPixels
 from eai.tasks.recovery.data import Batch, Patterns
 from eai.tasks.recovery.downscaling import Downscale
 from eai.tasks.recovery.losses import ELBOLoss
 from eai.tasks.recovery.nets import BottleneckAutoencoder, Reconstruction
-from eai.tasks.recovery.scores import Scoring, fine_power, isotropic_power
+from eai.tasks.recovery.scores import Scoring, fine_power
 from eai.tasks.recovery.unet import UNet
 
 HEIGHT, WIDTH, B = 37, 31, 3
