@@ -59,6 +59,6 @@ def runs(folders: str | Path | Sequence[str | Path] = "outputs") -> pd.DataFrame
         >>> runs = eai.runs("outputs/sweeps")  # doctest: +SKIP
         >>> runs.groupby("lr")["score"].agg(["mean", "std", "count"])  # doctest: +SKIP
     """
-    from eai.core.compare.runs import runs as read
+    from eai.core.compare.table import runs as read
 
     return read(folders)

@@ -28,7 +28,7 @@ def _evaluate(cfg: DictConfig) -> float:
     if not OmegaConf.is_missing(cfg, "run"):
         RunDirectory.open(cfg.run)  # before torch is imported
 
-    from eai.core.compare.comparison import summary_of_run
+    from eai.core.compare.text import summary_of_run
     from eai.core.run.finished import evaluate
 
     score, result, scored = evaluate(cfg)

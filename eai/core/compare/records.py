@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,12 @@ def find_runs(folders: Sequence[str | Path]) -> Iterator[RunDirectory]:
 
 @dataclass(frozen=True)
 class Record:
-    """One run: the files of its directory, each empty where absent or unreadable."""
+    """One run: the files of its directory, each empty where absent or unreadable; ``typed`` are the overrides."""
 
     path: Path
     status: Mapping[str, Any]
     config: Mapping[str, Any] = field(default_factory=dict)
-    overrides: Mapping[str, str] = field(default_factory=dict)
+    typed: tuple[str, ...] | None = None
     swept: tuple[str, ...] = ()
     metrics: Mapping[str, Any] = field(default_factory=dict)
     baselines: Mapping[str, Any] = field(default_factory=dict)
@@ -135,10 +136,22 @@ class Record:
         node = self.status.get(name, self.config.get(name))
         return dict(node) if isinstance(node, Mapping) else {}
 
+    @cached_property
     def leaves(self) -> dict[str, Any]:
         """The configuration as dotted keys, but for ``seed`` and what is cosmetic."""
         kept = {key: node for key, node in self.config.items() if key != "seed" and key not in COSMETIC}
         return flat_keys(kept)
+
+    @property
+    def test_data(self) -> dict[str, Any]:
+        """The leaves that say which samples the run was tested on, but for the seed."""
+        return {key: value for key, value in self.leaves.items() if key.startswith(("data.", "shared."))}
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """Value or option by key or group, of what was typed."""
+        pairs = [item.partition("=") for item in self.typed or ()]
+        return {key.lstrip("+"): value for key, _, value in pairs if not key.startswith("~")}
 
     def parameter(self, key: str) -> Any:
         """The value of a dotted key; of a class its name; of a group as ``data/assimilation`` the option chosen."""
@@ -178,20 +191,20 @@ def read_record(run: RunDirectory) -> Record:
         raise ConfigError(f"cannot read {run.status}: it names no state")
     sweep = _mapping(run.path.parent / "sweep.json").get("swept")
     overrides = _load(run.path / ".hydra" / "overrides.yaml")
-    pairs = [str(item).partition("=") for item in overrides] if isinstance(overrides, list) else []
+    typed = [str(item) for item in overrides] if isinstance(overrides, list) else None
     return Record(
         path=run.path,
         status=status,
         config=_mapping(run.config),
-        overrides={key.lstrip("+"): value for key, _, value in pairs if not key.startswith("~")},
+        typed=None if typed is None else tuple(item for item in typed if not item.startswith("resume=")),
         swept=tuple(str(key) for key in sweep) if isinstance(sweep, list) else (),
         metrics=_mapping(run.metrics),
         baselines=_mapping(run.baselines),
     )
 
 
-# Records read before, by directory, with the time stamps of their files: a sweep reads only what is new.
-_cache: dict[Path, tuple[tuple[int, ...], Record]] = {}
+# Records read before, by directory, with times and sizes of their files: a sweep reads only what is new.
+_cache: dict[Path, tuple[tuple[tuple[int, int], ...], Record]] = {}
 
 
 def read_records(folders: Sequence[str | Path]) -> list[Record]:
@@ -225,11 +238,12 @@ def _files(run: RunDirectory) -> tuple[Path, ...]:
     return run.status, run.metrics, run.baselines, run.config, run.path.parent / "sweep.json"
 
 
-def _stamp(path: Path) -> int:
+def _stamp(path: Path) -> tuple[int, int]:
     try:
-        return path.stat().st_mtime_ns
+        found = path.stat()
     except OSError:
-        return 0
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
 
 
 def _started(record: Record) -> float:

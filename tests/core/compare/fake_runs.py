@@ -8,9 +8,8 @@ from typing import Any
 
 import yaml
 
-from eai.core.compare.grouping import Comparison, comparisons
-from eai.core.compare.leaderboard import flat_rows
 from eai.core.compare.records import read_records
+from eai.core.compare.table import Comparison, comparisons, leaderboard_frame
 from eai.core.directory import write_json
 
 TASKS: dict[str, dict[str, Any]] = {
@@ -76,8 +75,9 @@ def sweep_json(folder: Path, *swept: str) -> None:
     write_json(folder / "sweep.json", {"overrides": [], "swept": list(swept)})
 
 
-def rows_below(folder: Path, role: str = "model") -> list[dict[str, Any]]:
-    return [row for row in flat_rows(read_records([folder]))[1] if row["role"] == role]
+def rows_below(folder: Path, role: str | None = "model") -> list[dict[str, Any]]:
+    rows = leaderboard_frame(read_records([folder])).to_dict("records")
+    return [{str(k): v for k, v in row.items()} for row in rows if role in (None, row["role"])]
 
 
 def table_below(folder: Path) -> Comparison:

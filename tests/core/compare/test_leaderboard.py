@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from eai.core.compare.grouping import short_names
-from eai.core.compare.leaderboard import flat_rows, leaderboard
-from eai.core.compare.records import read_records
-from eai.core.compare.references import references
+from eai.core.compare.show import leaderboard
+from eai.core.compare.table import short_names
 from eai.core.directory import RunDirectory, read_json, write_json
 from tests.core.compare.fake_runs import fake_run, rows_below, sweep_json, table_below
 
@@ -118,7 +116,7 @@ def test_name_of_a_column_is_the_shortest_tail_that_is_unambiguous() -> None:
 def test_baselines_follow_sorted_by_their_test_score_and_say_which_is_to_beat(tmp_path: Path) -> None:
     for seed in range(3):
         fake_run(tmp_path / str(seed), seed=seed)
-    rows = flat_rows(read_records([tmp_path]))[1]
+    rows = rows_below(tmp_path, None)
     assert [(row["role"], row["method"], row["test_mean"], row["seeds"]) for row in rows[1:]] == [
         ("optimum", "reference", pytest.approx(1e-6), 3),
         ("baseline", "upwind", pytest.approx(0.7), 3),
@@ -126,14 +124,14 @@ def test_baselines_follow_sorted_by_their_test_score_and_say_which_is_to_beat(tm
     ]
 
 
-def test_direction_of_another_headline_score_is_learned_from_the_methods(tmp_path: Path) -> None:
+def test_direction_of_a_headline_score_without_a_mode_follows_its_name(tmp_path: Path) -> None:
     path = fake_run(tmp_path / "0", task="recovery", value=0.01, tested=20.0)
     write_json(path / "metrics.json", {"test/psnr_pooled": 20.0, "test/mse": 0.01})
     scores = {"input": (15.0, 0.03), "median": (17.0, 0.02), "mean": (8.0, 0.16)}
     pairs = {name: {"test/psnr_pooled": psnr, "test/mse": mse} for name, (psnr, mse) in scores.items()}
     write_json(path / "baselines.json", pairs)
-    assert table_below(tmp_path).test_mode == "max"
-    assert [row.name for row in references(table_below(tmp_path))] == ["median", "input", "mean"]
+    assert table_below(tmp_path).first.headline_mode == "max"
+    assert list(table_below(tmp_path).references["method"]) == ["median", "input", "mean"]
 
 
 def test_baselines_are_averaged_over_seeds_but_never_over_different_test_data(tmp_path: Path) -> None:
@@ -143,7 +141,7 @@ def test_baselines_are_averaged_over_seeds_but_never_over_different_test_data(tm
             for width in (3, 5):
                 path = tmp_path / f"{n}-{seed}-{width}"
                 fake_run(path, seed=seed, width=width, data={"n": n}, baselines=scores, value=better + width)
-    found = {(row["method"], row["n"]): row for row in flat_rows(read_records([tmp_path]))[1] if row["role"] != "model"}
+    found = {(row["method"], row["n"]): row for row in rows_below(tmp_path, None) if row["role"] != "model"}
     assert found.keys() == {
         ("persistence", 13), ("persistence", 17), ("fitted", 13), ("fitted", 17), ("reference", None)
     }  # fmt: skip
@@ -156,10 +154,8 @@ def test_baselines_are_averaged_over_seeds_but_never_over_different_test_data(tm
 def test_baseline_that_depends_on_the_model_has_a_row_per_group(tmp_path: Path) -> None:
     for width, score in ((3, 0.9), (5, 0.8)):
         fake_run(tmp_path / str(width), width=width, baselines={"persistence": 1.5, "descent": score})
-    rows = [(row.name, row.score.mean, row.parameters) for row in references(table_below(tmp_path))]
-    assert rows == [
-        ("descent", 0.8, {"model.net.width": 5}), ("descent", 0.9, {"model.net.width": 3}), ("persistence", 1.5, {})
-    ]  # fmt: skip
+    rows = table_below(tmp_path).references[["method", "test_mean", "=model.net.width"]].to_numpy().tolist()
+    assert rows == [["descent", 0.8, 5], ["descent", 0.9, 3], ["persistence", 1.5, None]]
 
 
 def test_failed_runs_are_counted_in_their_group_and_listed_with_their_reason(tmp_path: Path) -> None:

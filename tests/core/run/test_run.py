@@ -13,7 +13,6 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import eai
-from eai.core.compare.comparison import row_of_run
 from eai.core.directory import RunDirectory, read_json, write_json
 from eai.core.errors import ConfigError, NonFiniteLossError
 from eai.core.run.finished import evaluate
@@ -184,11 +183,11 @@ def test_json_never_holds_nan_and_is_replaced_whole(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
 
 
-def test_comparison_row_says_score_baseline_and_optimum(finished: RunDirectory) -> None:
+def test_runs_as_a_table_say_score_baseline_and_optimum(finished: RunDirectory) -> None:
     run = finished
-    row = row_of_run(run)
+    (row,) = eai.runs(run.path).to_dict("records")
     assert row["task"] == "assimilation"
-    assert row["value"] == read_json(run.metrics)["test/j_ratio"]
+    assert row["test"] == read_json(run.metrics)["test/j_ratio"]
     assert row["baseline"] == read_json(run.baselines)["background"]["test/j_ratio"]
     assert row["optimum"] == pytest.approx(1, abs=1e-6)
     assert row["state"] == "COMPLETED"

@@ -1,0 +1,288 @@
+"""Runs as pandas tables: a row a run, a row a group of seeds, a row a reference method.
+
+Read :func:`runs` for what a notebook gets, :func:`comparisons` for what is ranked, :func:`leaderboard_frame` for the
+form of ``eai-compare --csv``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from eai.core.compare.records import Record, number, read_records
+from eai.core.compare.text import spell, spell_spread
+from eai.core.directory import COSMETIC
+
+BASELINE, RIVAL, OPTIMUM = "baseline", "baseline to beat", "optimum"
+_ENOUGH_COLUMNS = 6  # of parameters, where nothing says which were swept
+_FIRST = ("state", "task", "seed")
+_LAST = ("monitor", "score", "headline", "test", "baseline", "optimum", "seconds", "parameters", "started", "path")
+_NUMBERS = ("score", "test", "baseline", "optimum", "seconds", "parameters")
+_METHOD = ("task", "role", "method")
+_SCORES = ("score", "score_mean", "score_sd", "test", "test_mean", "test_sd", "seeds", "seconds", "parameters",
+           "states", "reason", "run")  # fmt: skip
+
+
+def runs(folders: str | Path | Sequence[str | Path]) -> pd.DataFrame:
+    """All runs at or below ``folders``; see :func:`eai.runs`."""
+    several = [folders] if isinstance(folders, str | Path) else list(folders)
+    records = read_records(several)
+    keys = dict.fromkeys(key for table in comparisons(records) for key in table.keys)
+    names = short_names(keys, [record.task for record in records], {*_FIRST, *_LAST})
+    frame = runs_frame(records)
+    for key, name in names.items():
+        frame[name] = [record.parameter(key) for record in records]
+    frame["started"] = pd.to_datetime(frame["started"], utc=True, errors="coerce")
+    return frame[[*_FIRST, *dict.fromkeys(names.values()), *_LAST]]
+
+
+def runs_frame(records: Sequence[Record]) -> pd.DataFrame:
+    """A row a run, with its record."""
+    rows = [
+        {
+            "record": record,
+            "state": record.state,
+            "task": record.task,
+            "seed": record.config.get("seed"),
+            "monitor": record.score,
+            "score": record.monitored,
+            "headline": record.headline["score"],
+            "test": record.test_score,
+            "baseline": record.baseline(record.headline["baseline"]),
+            "optimum": record.baseline(record.headline["optimum"]),
+            "seconds": number(record.status.get("train_seconds")),
+            "parameters": number(record.status.get("parameters")),
+            "started": record.status.get("started"),
+            "path": str(record.path),
+        }
+        for record in records
+    ]
+    frame = pd.DataFrame(rows, columns=["record", *_FIRST, *_LAST])
+    return frame.astype(dict.fromkeys(_NUMBERS, float))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs that can be ranked: one task, one monitored and one headline score.
+
+    Attributes:
+        runs: a row a run; of each group and seed the newest that completed, else the newest. Scores of completed runs.
+        groups: a row for runs equal in all of the resolved configuration but the seed, the best first; means over
+            seeds and sample standard deviations.
+        references: a row a reference method on each set of test data, the best first; see :func:`_references`.
+        keys: of the configuration, that tell the groups apart.
+    """
+
+    runs: pd.DataFrame
+    groups: pd.DataFrame
+    references: pd.DataFrame
+    keys: tuple[str, ...]
+
+    @property
+    def first(self) -> Record:
+        """Any run: all have the same task, scores and directions."""
+        return self.runs["record"].iloc[0]
+
+    @property
+    def best(self) -> Record | None:
+        """The run with the best monitored score."""
+        ranked = self.runs.sort_values("goodness", kind="stable").dropna(subset="goodness")
+        return ranked["record"].iloc[0] if len(ranked) else None
+
+
+def comparisons(records: Sequence[Record]) -> list[Comparison]:
+    """The tables of the runs that have a configuration, by task."""
+    frame = runs_frame([record for record in records if record.config])
+    names = ["task", "monitor", "mode", "headline"]
+    frame["mode"] = [record.mode for record in frame["record"]]
+    return [_compare(same) for _, same in frame.groupby(names, dropna=False)]
+
+
+def _compare(frame: pd.DataFrame) -> Comparison:
+    records = frame["record"]
+    first: Record = records.iloc[0]
+    done = frame["state"] == "COMPLETED"
+    frame = frame.assign(
+        done=done,
+        group=[canonical(record.leaves) for record in records],
+        data=[canonical(record.test_data) for record in records],
+        seed=[canonical(record.config.get("seed", str(record.path))) for record in records],
+        reason=[record.reason for record in records],
+        **{name: frame[name].where(done) for name in ("score", "test", "seconds", "parameters")},
+    )
+    newest = frame.sort_values(["done", "started"], kind="stable").drop_duplicates(["group", "seed"], keep="last")
+    frame = frame[frame.index.isin(newest.index)]
+    frame = frame.assign(goodness=_goodness(frame["score"], first.mode))
+    best = frame.sort_values("goodness", kind="stable").drop_duplicates("group").set_index("group")
+    groups = frame.groupby("group", sort=False).agg(
+        score_mean=("score", "mean"), score_sd=("score", "std"), test_mean=("test", "mean"), test_sd=("test", "std"),
+        seeds=("done", "sum"), seconds=("seconds", "mean"), parameters=("parameters", "mean"),
+        states=("state", _counted), reason=("reason", "first"), data=("data", "first"),
+    ).join(best[["path", "record"]])  # fmt: skip
+    score, test = _goodness(groups["score_mean"], first.mode), _goodness(groups["test_mean"], first.headline_mode)
+    groups = groups.loc[pd.concat([score, test], axis=1).sort_values(["score_mean", "test_mean"], kind="stable").index]
+    keys = varying_keys(list(groups["record"]))
+    for key in keys:
+        groups[f"={key}"] = pd.Series([r.parameter(key) for r in groups["record"]], groups.index, dtype=object)
+    return Comparison(frame, groups, _references(frame, groups, keys), keys)
+
+
+def _goodness(values: pd.Series[float], mode: str) -> pd.Series[float]:
+    """The smaller the better; what is unknown stays so, and is sorted last."""
+    return -values if mode == "max" else values
+
+
+def _counted(states: pd.Series[str]) -> str:
+    """``COMPLETED`` if all are, or as ``2 of 3, 1 FAILED``."""
+    counts = Counter(states)
+    done = counts.pop("COMPLETED", 0)
+    others = [f"{n} {state}" for state, n in sorted(counts.items())]
+    return ", ".join([f"{done} of {len(states)}", *others]) if others else "COMPLETED"
+
+
+def canonical(value: Any) -> str:
+    """Equal texts for equal values."""
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _references(frame: pd.DataFrame, groups: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """The test scores of the reference methods: mean and standard deviation over seeds, never over different test data.
+
+    Where a method depends on more than data and seed (as the number of iterations that it is given) each group has its
+    own row; rows that read the same are one. ``place`` numbers the sets of test data, the best group's first. A
+    parameter (``=key``) is given where all groups that were scored beside the method have it in common.
+    """
+    first: Record = frame["record"].iloc[0]
+    values = [
+        (run, method, record.baseline(method))
+        for run, record in frame.loc[frame["done"], "record"].items()
+        for method in record.baselines
+    ]
+    scores = pd.DataFrame(values, columns=["run", "method", "value"]).dropna(subset="value").astype({"value": float})
+    scores = scores.join(frame[["group", "data", "seed"]], on="run")
+    scores["place"] = scores["data"].map({data: place for place, data in enumerate(dict.fromkeys(groups["data"]))})
+    # One value for all groups of a seed, as far as it is printed?
+    scores["read"] = scores["value"].map(spell)
+    same = scores.groupby(["method", "data", "seed"])["read"].transform("nunique") == 1
+    agree = same.groupby([scores["method"], scores["data"]]).transform("all")
+    scores["unit"] = scores["group"].where(~agree, "")
+    unit = ["method", "place", "unit"]
+    means = scores.drop_duplicates([*unit, "seed"], keep="last").groupby(unit, sort=False)["value"]
+    table = means.agg(test_mean="mean", test_sd="std", seeds="count").reset_index()
+    table["read"] = [spell_spread(mean, sd) for mean, sd in zip(table["test_mean"], table["test_sd"], strict=True)]
+    beside = scores[[*unit, "group"]].merge(table[[*unit, "read"]], on=unit).groupby(["method", "read"])["group"]
+    table = table.sort_values("place", kind="stable").drop_duplicates(["method", "read"])
+    for key in (f"={key}" for key in keys):
+        common = {name: _common(groups[key], theirs) for name, theirs in beside}
+        told = [common[name] for name in zip(table["method"], table["read"], strict=True)]
+        table[key] = pd.Series(told, table.index, dtype=object)
+    roles = {first.headline["baseline"]: RIVAL, first.headline["optimum"]: OPTIMUM}
+    table["role"] = [roles.get(method, BASELINE) for method in table["method"]]
+    order = table.assign(goodness=_goodness(table["test_mean"], first.headline_mode))
+    return table.loc[order.sort_values(["place", "goodness"], kind="stable").index]
+
+
+def _common(values: pd.Series[Any], groups: pd.Series[str]) -> Any:
+    """The value that all of the groups have, or None."""
+    theirs = values[groups.unique()]
+    return theirs.iloc[0] if theirs.map(canonical).nunique() == 1 else None
+
+
+def leaderboard_frame(records: Sequence[Record]) -> pd.DataFrame:
+    """One row a group and a reference method, as CSV and JSON have them; numbers as numbers, None where unknown.
+
+    ``score`` and ``test`` name the scores; what tells the groups apart stands between the method and its scores;
+    ``run`` is the best run of the group; ``seeds`` counts completed runs.
+    """
+    tables = comparisons(records)
+    names = column_names(tables)
+    rows: list[dict[str, Any]] = []
+    for table in tables:
+        first = table.first
+        shared = {"task": first.task, "test": first.headline["score"]}
+        model = {"role": "model", "method": "model", "score": first.score}
+        parameters = {f"={key}": names[key] for key in table.keys}
+        for part, told in ((table.groups.rename(columns={"path": "run"}), model), (table.references, {})):
+            wanted = part.reindex(columns=[*_METHOD, *_SCORES, *parameters]).rename(columns=parameters).astype(object)
+            rows += [row | shared | told for row in _dicts(wanted)]
+    for record in records:
+        if not record.config:
+            rows.append({"task": record.task, "role": "model", "method": "model", "seeds": 0, "states": record.state,
+                         "reason": record.reason, "run": str(record.path)})  # fmt: skip
+    frame = pd.DataFrame(rows, columns=[*_METHOD, *dict.fromkeys(names.values()), *_SCORES], dtype=object)
+    return frame.where(frame.notna(), None)
+
+
+def _dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def column_names(tables: Sequence[Comparison]) -> dict[str, str]:
+    """The name of each parameter's column."""
+    keys = dict.fromkeys(key for table in tables for key in table.keys)
+    return short_names(keys, [table.first.task for table in tables], {*_METHOD, *_SCORES, "seed"})
+
+
+def varying_keys(records: Sequence[Record]) -> tuple[str, ...]:
+    """The keys that tell runs apart: what was swept or overridden, then what else differs.
+
+    A resolved configuration repeats a value wherever it is interpolated; copies are left out.
+    """
+    named = [key for record in records for key in record.swept]
+    named = named or [key for record in records for key in record.overrides]
+    chosen = pd.DataFrame(index=range(len(records)))
+    for key in dict.fromkeys(named):
+        values = [canonical(record.parameter(key)) for record in records]
+        if _is_parameter(key) and len(set(values)) > 1:
+            chosen[key] = values
+    enough = 0 if len(chosen.columns) else _ENOUGH_COLUMNS
+    leaves = pd.DataFrame([{key: canonical(value) for key, value in record.leaves.items()} for record in records])
+    leaves = leaves.loc[:, leaves.nunique(dropna=False) > 1].fillna("absent")
+    # Which class is built says more than its arguments, and a short key is where a value was written.
+    for key in sorted(map(str, leaves), key=lambda k: (not k.endswith("_target_"), k.count("."), k)):
+        if any(leaves[key].equals(column.rename(key)) for _, column in chosen.items()):
+            continue
+        more = chosen.assign(**{key: leaves[key]})
+        if len(chosen.columns) < enough or _told_apart(more) > _told_apart(chosen):
+            chosen = more
+    return tuple(chosen.columns)
+
+
+def _told_apart(columns: pd.DataFrame) -> int:
+    return len(columns.drop_duplicates()) if len(columns.columns) else 1
+
+
+def _is_parameter(key: str) -> bool:
+    return key not in ("seed", "task") and key.partition(".")[0] not in (*COSMETIC, "hydra")
+
+
+def short_names(keys: Iterable[str], tasks: Iterable[str | None], reserved: Iterable[str]) -> dict[str, str]:
+    """The shortest tail of each dotted key that no other key and no fixed column has.
+
+    ``model.optimizer.lr`` is ``lr``, ``shared/covariance`` is ``covariance``; the task in ``data/recovery`` and
+    a final ``_target_`` say nothing and are dropped.
+    """
+    names = set(tasks)
+    parts = {key: _telling_parts(key, names) for key in keys}
+    short: dict[str, str] = {}
+    for key, own in parts.items():
+        others = {other for other in parts.values() if other != own}
+        taken = {other[-n:] for other in others for n in range(1, len(other) + 1)}
+        tails = [own[-n:] for n in range(1, len(own) + 1)]
+        free = [".".join(tail) for tail in tails if tail not in taken and ".".join(tail) not in reserved]
+        short[key] = free[0] if free else key
+    return short
+
+
+def _telling_parts(key: str, tasks: set[str | None]) -> tuple[str, ...]:
+    head, slash, tail = key.rpartition("/")
+    if slash:
+        return (head,) if tail in tasks else (*head.split("/"), tail)
+    parts = tuple(key.split("."))
+    return parts[:-1] if parts[-1] == "_target_" and len(parts) > 1 else parts
