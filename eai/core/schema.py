@@ -116,15 +116,17 @@ class Expectation:
 
 @dataclass
 class Headline:
-    """What the summary table shows: ``score``, the ``baseline`` to beat, and the ``optimum``, if known.
+    """What the summary table shows: ``score``, a trivial ``baseline``, and the ``optimum``, if known.
 
-    ``mode`` says whether the score is best at its ``min`` or ``max``; null in runs of before it was asked for.
+    ``oracles`` are methods that know what the network is not told; they are never the baseline to beat. ``mode`` says
+    whether the score is best at its ``min`` or ``max``; null in runs of before it was asked for.
     """
 
     score: str
     baseline: str
     optimum: str | None = None
     mode: Literal["min", "max"] | None = None
+    oracles: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -21,6 +21,11 @@ import yaml
 from eai.core.directory import COSMETIC, RunDirectory, flat_keys, read_json
 from eai.core.errors import ConfigError
 
+# What a reference method is to a network, beside the one that every table marks as the one to beat.
+BASELINE, RIVAL, STRONGEST, ORACLE, OPTIMUM = (
+    "baseline", "baseline to beat", "strongest baseline", "oracle", "optimum",
+)  # fmt: skip
+_EQUAL_COST = 1.1  # times are measured to about a tenth
 # The C loader is ten times faster; resolved configurations need nothing of OmegaConf's own.
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -65,6 +70,8 @@ class Record:
     swept: tuple[str, ...] = ()
     metrics: Mapping[str, Any] = field(default_factory=dict)
     baselines: Mapping[str, Any] = field(default_factory=dict)
+    errors: Mapping[str, Any] = field(default_factory=dict)
+    measurements: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def state(self) -> str:
@@ -128,8 +135,55 @@ class Record:
 
     def baseline(self, name: str | None) -> float | None:
         """The headline score of a reference method on the test data."""
-        scores = self.baselines.get(name) if name else None
-        return number(scores.get(str(self.headline["score"]))) if isinstance(scores, Mapping) else None
+        return number(_entry(self.baselines, str(name), str(self.headline["score"])))
+
+    def error(self, method: str) -> float | None:
+        """The standard error of the headline score of ``model`` or a reference, by the test samples' scatter."""
+        return number(_entry(self.errors, method, str(self.headline["score"])))
+
+    def cost(self, method: str) -> float | None:
+        """Seconds that ``model`` or a reference method takes for one sample, as measured beside the others."""
+        return number(_entry(self.measurements, method, "seconds_per_sample"))
+
+    def roles(self, methods: Sequence[tuple[str, float, float | None]], budget: float | None) -> list[str]:
+        """What each reference method is to a network.
+
+        The optimum and oracles, who know what the network is not told, are as the configuration names them. Of the
+        others the best one is the strongest baseline; the best of those that cost no more than the network is the
+        baseline to beat. Where no cost is known, that is the one that the configuration names.
+
+        Args:
+            methods: name, headline score and seconds per sample of each.
+            budget: seconds per sample of the network.
+        """
+        oracles = self.under("headline").get("oracles")
+        fixed = dict.fromkeys(oracles if isinstance(oracles, list) else [], ORACLE) | {
+            self.headline["optimum"]: OPTIMUM
+        }
+        roles = [fixed.get(name, BASELINE) for name, _, _ in methods]
+        sign = -1 if self.headline_mode == "max" else 1
+        ranked = sorted((i for i, role in enumerate(roles) if role == BASELINE), key=lambda i: sign * methods[i][1])
+        costs = [cost for _, _, cost in methods]
+        if budget is None or not any(costs):
+            to_beat = [i for i in ranked if methods[i][0] == self.headline["baseline"]]
+        else:
+            to_beat = [i for i in ranked if (cost := costs[i]) is not None and cost <= _EQUAL_COST * budget]
+        for role, places in ((STRONGEST, ranked[:1]), (RIVAL, to_beat[:1])):
+            for i in places:
+                roles[i] = role
+        return roles
+
+    @property
+    def references(self) -> list[tuple[str, float, float | None]]:
+        """Name, headline score and seconds per sample of each reference method."""
+        scores = {name: self.baseline(name) for name in self.baselines}
+        return [(name, score, self.cost(name)) for name, score in scores.items() if score is not None]
+
+    @property
+    def rival(self) -> tuple[str, float] | None:
+        """Name and headline score of the baseline to beat."""
+        pairs = zip(self.roles(self.references, self.cost("model")), self.references, strict=True)
+        return next(((name, score) for role, (name, score, _) in pairs if role == RIVAL), None)
 
     def under(self, name: str) -> dict[str, Any]:
         """A node of ``status.json`` or else of the configuration; empty unless it is a mapping."""
@@ -170,6 +224,11 @@ class Record:
         return "default" if "/" in key else None
 
 
+def _entry(content: Mapping[str, Any], method: str, key: str) -> Any:
+    of_method = content.get(method)
+    return of_method.get(key) if isinstance(of_method, Mapping) else None
+
+
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
@@ -200,6 +259,8 @@ def read_record(run: RunDirectory) -> Record:
         swept=tuple(str(key) for key in sweep) if isinstance(sweep, list) else (),
         metrics=_mapping(run.metrics),
         baselines=_mapping(run.baselines),
+        errors=_mapping(run.standard_errors),
+        measurements=_mapping(run.measurements),
     )
 
 

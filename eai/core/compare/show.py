@@ -8,15 +8,15 @@ import logging
 import shlex
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.table import Table
 
-from eai.core.compare.records import Record, read_records
+from eai.core.compare.records import BASELINE, Record, read_records
 from eai.core.compare.table import (
-    BASELINE,
     Comparison,
     canonical,
     column_names,
@@ -24,12 +24,13 @@ from eai.core.compare.table import (
     leaderboard_frame,
     runs_frame,
 )
-from eai.core.compare.text import grid, markdown, render, short_path, spell, spell_spread
+from eai.core.compare.text import grid, markdown, render, short_path, spell, spell_seconds, spell_spread
 from eai.core.directory import COSMETIC, finite_or_none, flat_keys, write_whole
 from eai.core.errors import ConfigError
 
 log = logging.getLogger("eai")
-_BY_RUN = {"task": "task", "headline": "score", "test": "value", "baseline": "baseline", "optimum": "optimum",
+_BY_RUN = {"task": "task", "headline": "score", "test": "value", "baseline": "baseline",
+           "rival": "baseline to beat", "rival_score": "its value", "optimum": "optimum",
            "seconds": "seconds", "state": "state", "path": "run"}  # fmt: skip
 _REASON_LENGTH, _MOST_GROUPS, _FEW_RUNS = 160, 30, 5
 _ATTEMPTS = 3
@@ -139,24 +140,28 @@ def _parts(table: Comparison, names: dict[str, str], form: str) -> list[Table | 
     scores = [str(first.score), str(first.headline["score"])]
     ranked, mode = (scores[0], first.mode) if best else (scores[1], first.headline_mode)
     title = f"{first.task}, sorted by {ranked} ({'highest' if mode == 'max' else 'lowest'} first)"
-    header = ["method", *(names[key] for key in table.keys), *scores, "seeds", "seconds"]
+    header = ["method", *(names[key] for key in table.keys), *scores, "per sample", "seeds", "training"]
     parameters = [f"={key}" for key in table.keys]
     rows, styles = [], []
     for row in groups.to_dict("records"):
         seeds = str(row["seeds"]) if row["states"] == "COMPLETED" else row["states"]
-        means = [spell_spread(row[f"{name}_mean"], row[f"{name}_sd"]) for name in ("score", "test")]
-        rows.append(["model", *(spell(row[key]) for key in parameters), *means, seeds, spell(row["seconds"])])
+        means = [spell_spread(row["score_mean"], row["score_sd"]), _tested(row), spell_seconds(row["cost"])]
+        rows.append(["model", *(spell(row[key]) for key in parameters), *means, seeds, spell_seconds(row["seconds"])])
         styles.append("bold")
     references = table.references
     if len(table.groups) + len(references) > _MOST_GROUPS:
         references = _worth_showing(references)
     for row in references.to_dict("records"):
         common = ["" if row[key] is None else spell(row[key]) for key in parameters]
-        test = spell_spread(row["test_mean"], row["test_sd"])
-        rows.append([f"{row['method']} ({row['role']})", *common, "", test, "", ""])
+        label = row["method"] if row["role"] == BASELINE else f"{row['method']} ({row['role']})"
+        rows.append([label, *common, "", _tested(row), spell_seconds(row["cost"]), "", ""])
         styles.append("dim" if row["role"] == BASELINE else "")
+    filled = [i for i, _ in enumerate(header) if any(row[i] for row in rows)]
+    header, rows = [header[i] for i in filled], [[row[i] for i in filled] for row in rows]
     shown = f"**{title}**\n\n{markdown(header, rows)}" if form == "markdown" else grid(header, rows, styles, title)
     parts: list[Table | str] = [shown]
+    if (table.groups["seeds"] == 1).any() and table.groups["test_se"].notna().any():
+        parts.append("±       standard deviation over seeds; of one seed, standard error over the test samples")
     if best:
         parts.append(f"best    {short_path(best.path)}  {first.score} {spell(best.monitored)}")
     if hidden := len(table.groups) - len(groups) + len(table.references) - len(references):
@@ -164,12 +169,14 @@ def _parts(table: Comparison, names: dict[str, str], form: str) -> list[Table | 
     return parts
 
 
+def _tested(row: Mapping[Hashable, Any]) -> str:
+    """The mean ± standard deviation over seeds; with one seed the score ± its standard error."""
+    return spell_spread(row["test_mean"], row["test_sd"] if row["seeds"] > 1 else row["test_se"])
+
+
 def _worth_showing(references: pd.DataFrame) -> pd.DataFrame:
-    """All references; of several sets of test data the one to beat, the optimum and the best other one of each."""
-    if references["place"].nunique() < 2:
-        return references
-    others = references[references["role"] == BASELINE].drop_duplicates("place")
-    return references[(references["role"] != BASELINE) | references.index.isin(others.index)]
+    """All references; of several sets of test data those that play a part."""
+    return references if references["place"].nunique() < 2 else references[references["role"] != BASELINE]
 
 
 def _unfinished(record: Record) -> str:

@@ -19,14 +19,14 @@ from eai.core.compare.records import Record, number, read_records
 from eai.core.compare.text import spell, spell_spread
 from eai.core.directory import COSMETIC
 
-BASELINE, RIVAL, OPTIMUM = "baseline", "baseline to beat", "optimum"
 _ENOUGH_COLUMNS = 6  # of parameters, where nothing says which were swept
 _FIRST = ("state", "task", "seed")
-_LAST = ("monitor", "score", "headline", "test", "baseline", "optimum", "seconds", "parameters", "started", "path")
-_NUMBERS = ("score", "test", "baseline", "optimum", "seconds", "parameters")
+_LAST = ("monitor", "score", "headline", "test", "baseline", "rival", "rival_score", "optimum", "seconds", "parameters",
+         "started", "path")  # fmt: skip
+_NUMBERS = ("score", "test", "baseline", "rival_score", "optimum", "seconds", "parameters")
 _METHOD = ("task", "role", "method")
-_SCORES = ("score", "score_mean", "score_sd", "test", "test_mean", "test_sd", "seeds", "seconds", "parameters",
-           "states", "reason", "run")  # fmt: skip
+_SCORES = ("score", "score_mean", "score_sd", "test", "test_mean", "test_sd", "test_se", "seeds", "seconds", "cost",
+           "parameters", "states", "reason", "run")  # fmt: skip
 
 
 def runs(folders: str | Path | Sequence[str | Path]) -> pd.DataFrame:
@@ -55,6 +55,8 @@ def runs_frame(records: Sequence[Record]) -> pd.DataFrame:
             "headline": record.headline["score"],
             "test": record.test_score,
             "baseline": record.baseline(record.headline["baseline"]),
+            "rival": record.rival[0] if record.rival else None,
+            "rival_score": record.rival[1] if record.rival else None,
             "optimum": record.baseline(record.headline["optimum"]),
             "seconds": number(record.status.get("train_seconds")),
             "parameters": number(record.status.get("parameters")),
@@ -114,6 +116,8 @@ def _compare(frame: pd.DataFrame) -> Comparison:
         data=[canonical(record.test_data) for record in records],
         seed=[canonical(record.config.get("seed", str(record.path))) for record in records],
         reason=[record.reason for record in records],
+        cost=pd.Series([record.cost("model") for record in records], frame.index, float),
+        error=pd.Series([record.error("model") for record in records], frame.index, float),
         **{name: frame[name].where(done) for name in ("score", "test", "seconds", "parameters")},
     )
     newest = frame.sort_values(["done", "started"], kind="stable").drop_duplicates(["group", "seed"], keep="last")
@@ -122,7 +126,8 @@ def _compare(frame: pd.DataFrame) -> Comparison:
     best = frame.sort_values("goodness", kind="stable").drop_duplicates("group").set_index("group")
     groups = frame.groupby("group", sort=False).agg(
         score_mean=("score", "mean"), score_sd=("score", "std"), test_mean=("test", "mean"), test_sd=("test", "std"),
-        seeds=("done", "sum"), seconds=("seconds", "mean"), parameters=("parameters", "mean"),
+        test_se=("error", "mean"), cost=("cost", "mean"), seeds=("done", "sum"), seconds=("seconds", "mean"),
+        parameters=("parameters", "mean"),
         states=("state", _counted), reason=("reason", "first"), data=("data", "first"),
     ).join(best[["path", "record"]])  # fmt: skip
     score, test = _goodness(groups["score_mean"], first.mode), _goodness(groups["test_mean"], first.headline_mode)
@@ -160,12 +165,14 @@ def _references(frame: pd.DataFrame, groups: pd.DataFrame, keys: Sequence[str]) 
     """
     first: Record = frame["record"].iloc[0]
     values = [
-        (run, method, record.baseline(method))
+        (run, method, record.baseline(method), record.error(method), record.cost(method))
         for run, record in frame.loc[frame["done"], "record"].items()
         for method in record.baselines
     ]
-    scores = pd.DataFrame(values, columns=["run", "method", "value"]).dropna(subset="value").astype({"value": float})
-    scores = scores.join(frame[["group", "data", "seed"]], on="run")
+    scores = pd.DataFrame(values, columns=["run", "method", "value", "error", "cost"]).dropna(subset="value")
+    scores = scores.astype({"value": float, "error": float, "cost": float}).join(
+        frame[["group", "data", "seed"]], on="run"
+    )
     scores["place"] = scores["data"].map({data: place for place, data in enumerate(dict.fromkeys(groups["data"]))})
     # One value for all groups of a seed, as far as it is printed?
     scores["read"] = scores["value"].map(spell)
@@ -173,8 +180,11 @@ def _references(frame: pd.DataFrame, groups: pd.DataFrame, keys: Sequence[str]) 
     agree = same.groupby([scores["method"], scores["data"]]).transform("all")
     scores["unit"] = scores["group"].where(~agree, "")
     unit = ["method", "place", "unit"]
-    means = scores.drop_duplicates([*unit, "seed"], keep="last").groupby(unit, sort=False)["value"]
-    table = means.agg(test_mean="mean", test_sd="std", seeds="count").reset_index()
+    one_per_seed = scores.drop_duplicates([*unit, "seed"], keep="last").groupby(unit, sort=False)
+    table = one_per_seed.agg(
+        test_mean=("value", "mean"), test_sd=("value", "std"), test_se=("error", "mean"), cost=("cost", "mean"),
+        seeds=("value", "count"),
+    ).reset_index()  # fmt: skip
     table["read"] = [spell_spread(mean, sd) for mean, sd in zip(table["test_mean"], table["test_sd"], strict=True)]
     beside = scores[[*unit, "group"]].merge(table[[*unit, "read"]], on=unit).groupby(["method", "read"])["group"]
     table = table.sort_values("place", kind="stable").drop_duplicates(["method", "read"])
@@ -182,8 +192,11 @@ def _references(frame: pd.DataFrame, groups: pd.DataFrame, keys: Sequence[str]) 
         common = {name: _common(groups[key], theirs) for name, theirs in beside}
         told = [common[name] for name in zip(table["method"], table["read"], strict=True)]
         table[key] = pd.Series(told, table.index, dtype=object)
-    roles = {first.headline["baseline"]: RIVAL, first.headline["optimum"]: OPTIMUM}
-    table["role"] = [roles.get(method, BASELINE) for method in table["method"]]
+    budgets = groups.drop_duplicates("data")["cost"].tolist()  # of the best network on each set of test data
+    for place, budget in enumerate(budgets):
+        there = table["place"] == place
+        methods = table.loc[there, ["method", "test_mean", "cost"]].itertuples(index=False, name=None)
+        table.loc[there, "role"] = first.roles([(m, x, number(c)) for m, x, c in methods], number(budget))
     order = table.assign(goodness=_goodness(table["test_mean"], first.headline_mode))
     return table.loc[order.sort_values(["place", "goodness"], kind="stable").index]
 
@@ -198,7 +211,9 @@ def leaderboard_frame(records: Sequence[Record]) -> pd.DataFrame:
     """One row a group and a reference method, as CSV and JSON have them; numbers as numbers, None where unknown.
 
     ``score`` and ``test`` name the scores; what tells the groups apart stands between the method and its scores;
-    ``run`` is the best run of the group; ``seeds`` counts completed runs.
+    ``test_sd`` is the standard deviation over seeds, ``test_se`` the mean standard error from the scatter of the test
+    samples; ``cost`` is in seconds per sample, ``seconds`` those of the training; ``run`` is the best run of the group;
+    ``seeds`` counts completed runs.
     """
     tables = comparisons(records)
     names = column_names(tables)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from eai.core.compare.records import BASELINE, number, read_record
 from eai.core.directory import RunDirectory
 
 UNKNOWN = "–"
@@ -30,14 +30,22 @@ def spell(value: Any) -> str:
     return f"{value:.6g}" if 0 < abs(value - 1) < 0.01 else f"{value:.4g}"
 
 
-def spell_spread(mean: float, sd: float) -> str:
-    """``mean ± sd`` to the second digit of the sd; no sd where it is unknown (NaN) or only rounding."""
-    if not sd > 1e-6 * abs(mean):
+def spell_spread(mean: float | None, sd: float | None) -> str:
+    """``mean ± sd`` to the second digit of the sd; no sd where it is unknown (None, NaN) or only rounding."""
+    if mean is None or sd is None or not sd > 1e-6 * abs(mean):
         return spell(mean)
     decimals = max(0, 1 - math.floor(math.log10(float(f"{sd:.2g}"))))
     if decimals > 6 or abs(mean) >= 1e6:
         return f"{mean:.4g} ± {sd:.2g}"
     return f"{mean:.{decimals}f} ± {sd:.{decimals}f}"
+
+
+def spell_seconds(seconds: float | None) -> str:
+    """As ``12.3 µs``; empty where unknown."""
+    if seconds is None or math.isnan(seconds):
+        return ""
+    unit, size = next(((u, s) for u, s in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)) if seconds >= s), ("ns", 1e-9))
+    return f"{seconds / size:.3g} {unit}"
 
 
 def short_path(path: Path) -> str:
@@ -96,22 +104,22 @@ def render(*parts: Table | str) -> str:
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
-def summary_of_run(
-    run: RunDirectory, cfg: DictConfig, metrics: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]]
-) -> str:
-    """All methods of one run in its headline score, and where things are.
+def summary_of_run(run: RunDirectory) -> str:
+    """All methods of one run in its headline score, beside their cost and standard error, and where things are.
 
     Args:
-        run: its directory.
-        cfg: its configuration.
-        metrics: the model's scores.
-        baselines: the same of each reference method.
+        run: its directory, or that of an evaluation.
     """
-    headline = cfg.headline
-    roles = {headline.baseline: " (baseline)", headline.optimum: " (optimum)"}
-    methods = {"model": metrics, **baselines}
-    rows = [[f"{name}{roles.get(name, '')}", spell(scores.get(headline.score))] for name, scores in methods.items()]
-    table = grid([f"{cfg.task}, test data", headline.score], rows, ["bold", *[""] * len(baselines)])
+    record = read_record(run)
+    references, own = record.references, record.cost("model")
+    methods = [("model", record.test_score, own), *references]
+    roles = ["", *record.roles(references, own)]
+    rows = [
+        [name, spell_spread(number(score), record.error(name)), spell_seconds(cost), role if role != BASELINE else ""]
+        for (name, score, cost), role in zip(methods, roles, strict=True)
+    ]
+    header = [f"{record.task}, test data", str(record.headline["score"]), "per sample", ""]
+    table = grid(header, rows, ["bold", *[""] * len(references)])
     places = {"scores": run.metrics, "figures": run.figures}
     tail = [f"{name:8} {shlex.quote(str(path))}" for name, path in places.items() if path.exists()]
     tail.append(f"watch    tensorboard --logdir {shlex.quote(str(run.path))}")

@@ -252,9 +252,11 @@ def score_and_report(
     metrics = scores.pop("model")
     write_json(run.metrics, metrics)
     write_json(run.baselines, scores)
+    write_json(run.standard_errors, task.standard_errors)
     task.eval()
-    if measurements := task.measure(data):
-        write_json(run.measurements, measurements)
+    costs = task.measure(data)
+    write_json(run.measurements, {name: {"seconds_per_sample": seconds, **costs.get(name, {})}
+                                  for name, seconds in task.seconds_per_sample.items()})  # fmt: skip
     logger = trainer.logger
     if isinstance(logger, TensorBoardLogger):
         # Log final scores one step past training; rescoring after a crash then overwrites instead of duplicating.

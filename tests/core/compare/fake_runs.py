@@ -36,6 +36,8 @@ def fake_run(
     tested: float | None = None,
     state: str = "COMPLETED",
     baselines: Mapping[str, float] | None = None,
+    costs: Mapping[str, float] | None = None,
+    errors: Mapping[str, float] | None = None,
     overrides: tuple[str, ...] = (),
     **more: Any,
 ) -> Path:
@@ -68,6 +70,12 @@ def fake_run(
         write_json(path / "metrics.json", {score: value * 2 if tested is None else tested})
         scores = {"persistence": 1.5, "upwind": 0.7, "reference": 1e-6} if baselines is None else baselines
         write_json(path / "baselines.json", {name: {score: x} for name, x in scores.items()})
+    for name, per_method, key in (
+        ("measurements", costs, "seconds_per_sample"),
+        ("standard_errors", errors, config["headline"]["score"]),
+    ):
+        if per_method is not None:
+            write_json(path / f"{name}.json", {method: {key: value} for method, value in per_method.items()})
     return path
 
 

@@ -37,10 +37,11 @@ def test_command_prints_what_the_summary_holds_and_one_row_per_run_if_asked(
 
     assert printed("--csv") == (folder / "summary.csv").read_text()
     assert json.loads(printed("--json"))[0]["score_mean"] == pytest.approx(0.35)
-    assert "| model | 0.350 ± 0.071 | 0.70 ± 0.14 | 2 | 7 |" in printed("--markdown")
+    assert "| model | 0.350 ± 0.071 | 0.70 ± 0.14 | 2 | 7 s |" in printed("--markdown")
     assert json.loads(printed("--json", "--by-run")) == [
         {"task": "dynamics", "score": "test/nrmse", "value": pytest.approx(2 * (0.3 + seed / 10)), "baseline": 1.5,
-         "optimum": 1e-6, "seconds": 7.0, "state": "COMPLETED", "run": str(folder / str(seed))}
+         "baseline to beat": "persistence", "its value": 1.5, "optimum": 1e-6, "seconds": 7.0, "state": "COMPLETED",
+         "run": str(folder / str(seed))}
         for seed in (0, 1)
     ]  # fmt: skip
 

@@ -97,6 +97,8 @@ def test_two_processes_have_the_gradients_and_scores_of_one(train: Train) -> Non
     (result,) = (two.path / "evaluations").iterdir()
     assert scores == pytest.approx(read_json(result / "metrics.json"), rel=1e-6)
     assert read_json(two.baselines)["blue"] == pytest.approx(read_json(one.baselines)["blue"], rel=1e-6)
+    errors = [read_json(run.standard_errors)["model"]["test/j_ratio"] for run in (one, two)]
+    assert errors[1] == pytest.approx(errors[0], rel=0.5)  # of all samples, in another order
     status = read_json(two.status)
     assert (status["processes"], status["global_batch_size"]) == (2, 8)
     assert report(two.path, 1)["state"] == "COMPLETED"

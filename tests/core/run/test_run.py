@@ -36,6 +36,11 @@ def test_run_directory_holds_what_the_design_promises(train: Train) -> None:
         assert scores.keys() == metrics.keys()
     assert baselines["blue"]["test/j_ratio"] == pytest.approx(1, abs=1e-6)
     assert metrics["test/j_ratio"] > 1
+    errors, costs = read_json(run.standard_errors), read_json(run.measurements)
+    assert errors.keys() == costs.keys() == {"model", *baselines}
+    assert all(of_method.keys() == metrics.keys() for of_method in errors.values())
+    assert errors["model"]["test/j_ratio"] > 0
+    assert all(cost["seconds_per_sample"] > 0 for cost in costs.values())
     assert run.best.is_file()
     assert run.last.is_file()
     assert {path.stem for path in run.figures.glob("*.png")} == {
