@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from eai.core.compare.records import OPTIMUM, RIVAL, Record, number
-from eai.core.compare.table import Comparison, canonical
+from eai.core.compare.keys import canonical
+from eai.core.compare.record import OPTIMUM, RIVAL, Record, number
+from eai.core.compare.table import Comparison
 from eai.core.compare.text import spell
 from eai.core.palette import BLACK, GREEN, ORANGE, PURPLE, RED, SKY, new_figure
 

@@ -15,10 +15,11 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from eai.core.compare.records import BASELINE, Record, read_records
+from eai.core.compare.keys import canonical
+from eai.core.compare.record import BASELINE, Record
+from eai.core.compare.records import read_records
 from eai.core.compare.table import (
     Comparison,
-    canonical,
     column_names,
     comparisons,
     leaderboard_frame,

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eai.core.compare.records import BASELINE, number, read_record
+from eai.core.compare.record import BASELINE, number
+from eai.core.compare.records import read_record
 from eai.core.directory import RunDirectory
 
 UNKNOWN = "–"
