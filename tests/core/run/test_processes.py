@@ -76,13 +76,18 @@ def gradient(of: RunDirectory, start: RunDirectory, lr: float) -> dict[str, torc
 
 
 @pytest.mark.timeout(300)
-def test_two_processes_have_the_gradients_and_scores_of_one(train: Train) -> None:
+def test_two_processes_have_the_gradients_and_scores_of_one_and_leave_no_temporary_file(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     # One step over 5 samples, 3 and 2 of them to a process; plain gradient descent shows the gradient itself.
     lr = 1e-3
     step = (*TINY, "data.n_train=5", "epochs=1", "model.optimizer._target_=torch.optim.SGD", "figures.at_end=false")
     start = train(*step, "model.optimizer.lr=1e-30", run="start")
     one = train(*step, f"model.optimizer.lr={lr}", run="one")
     two = train(*step, *TWO, f"model.optimizer.lr={lr}", run="two")
+    assert list((tmp_path / "temporary").iterdir()) == []
     expected, shared = gradient(one, start, lr), gradient(two, start, lr)
     size = max(float(g.abs().max()) for g in expected.values())
     assert size > 1
