@@ -46,7 +46,8 @@ def runs(folders: str | Path | Sequence[str | Path] = "outputs") -> pd.DataFrame
 
     Columns: ``state`` (COMPLETED, FAILED, …), ``task``, ``seed``; one for each parameter in which the runs differ, by
     its shortest clear name; ``monitor`` and ``score``, name and value of the monitored validation score; ``headline``
-    and ``test``, those of the headline score on the test data, with ``baseline`` and ``optimum`` in the same score;
+    and ``test``, those of the headline score on the test data; in the same score ``baseline`` (a trivial method),
+    ``rival_score`` of ``rival`` (the best method that costs no more than the network) and ``optimum``;
     ``seconds`` of training, trainable ``parameters``, ``started`` (UTC) and ``path``. What is not known is missing.
 
     Args:
@@ -59,6 +60,6 @@ def runs(folders: str | Path | Sequence[str | Path] = "outputs") -> pd.DataFrame
         >>> runs = eai.runs("outputs/sweeps")  # doctest: +SKIP
         >>> runs.groupby("lr")["score"].agg(["mean", "std", "count"])  # doctest: +SKIP
     """
-    from eai.core.compare.runs import runs as read
+    from eai.core.compare.table import runs as read
 
     return read(folders)

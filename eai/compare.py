@@ -52,7 +52,7 @@ def _compare(typed: argparse.Namespace) -> None:
         if folder.partition("=")[0] in ("runs", "format", "by_run"):
             raise ConfigError(f"{folder}: expected folders and options, as eai-compare outputs/dynamics --csv --by-run")
 
-    from eai.core.compare.comparison import compare
+    from eai.core.compare.show import compare
 
     sys.stdout.write(compare(typed.folders, typed.form, typed.by_run))
 

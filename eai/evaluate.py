@@ -9,7 +9,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from eai.core.cli import CONFIG_DIR, EXECUTION_WHITELIST, call, run_hydra
-from eai.core.directory import RunDirectory, read_json
+from eai.core.directory import RunDirectory
 
 # Overrides of a run that is not known before the command line is read: these nodes take any key,
 # and `evaluate` checks them against the run's own configuration.
@@ -28,12 +28,11 @@ def _evaluate(cfg: DictConfig) -> float:
     if not OmegaConf.is_missing(cfg, "run"):
         RunDirectory.open(cfg.run)  # before torch is imported
 
-    from eai.core.compare.comparison import summary_of_run
+    from eai.core.compare.text import summary_of_run
     from eai.core.run.finished import evaluate
 
-    score, result, scored = evaluate(cfg)
-    scores = read_json(result.metrics), read_json(result.baselines)
-    logging.getLogger("eai").info("%s", summary_of_run(result, scored, *scores))
+    score, result = evaluate(cfg)
+    logging.getLogger("eai").info("%s", summary_of_run(result))
     return score
 
 

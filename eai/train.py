@@ -40,10 +40,10 @@ def _train(cfg: DictConfig, job: DictConfig, in_sweep: bool) -> float | tuple[fl
 
     outcome = train(cfg, job.runtime.output_dir, job.overrides.task, job, in_sweep, in_sweep and is_parallel(job))
     if outcome.fresh and outcome.rank == 0:
-        from eai.core.compare.comparison import summary_of_run
+        from eai.core.compare.text import summary_of_run
 
-        metrics, baselines = read_json(outcome.run.metrics), read_json(outcome.run.baselines)
-        log.info("%s", summary_of_run(outcome.run, outcome.cfg, metrics, baselines))
+        metrics = read_json(outcome.run.metrics)
+        log.info("%s", summary_of_run(outcome.run))
         as_planned = not any(item.startswith("epochs=") for item in job.overrides.task)
         if as_planned and (verdict := _verdict(outcome.experiment, outcome.cfg, metrics)):
             log.info("%s", verdict)

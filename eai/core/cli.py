@@ -17,12 +17,14 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from eai.core.directory import no_links
 from eai.core.errors import ConfigError, EaiError, Interrupted
+from eai.core.packages import PackagesPath, config_folders
 
 log = logging.getLogger("eai")
 T = TypeVar("T")
@@ -57,15 +59,27 @@ def split_group_choice(argument: str) -> str:
     return f"{key}/{folders.pop()}={','.join(name for _, _, name in choices)}"
 
 
+def replace_node(argument: str) -> list[str]:
+    """Turn ``model.net={_target_: …}`` into a removal and an addition, so that nothing of the former node remains.
+
+    Hydra would merge the two, and refuse the new class's arguments or keep the old one's.
+    """
+    key, _, value = argument.partition("=")
+    whole = re.match(r"\s*\{.*_target_", value) and re.fullmatch(r"\w+(\.\w+)+", key)
+    return [f"~{key}", f"+{argument}"] if whole else [argument]
+
+
 def run_hydra(app: Callable[[], object]) -> None:
     """Run a Hydra application on the command line's arguments; what Hydra refuses is one line and exit status 1."""
     prepare_streams()
     if "--version" in sys.argv[1:]:
         print(f"eai {version('eai')}")
         return
-    sys.argv[1:] = [split_group_choice(argument) for argument in sys.argv[1:]]
+    sys.argv[1:] = [part for argument in sys.argv[1:] for part in replace_node(split_group_choice(argument))]
     warnings.filterwarnings("ignore", message=".*is not available", module="hydra")  # see check_searchpath
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and what it says is put in one line here
+    call(config_folders)  # name a package that is not there before Hydra does
+    Plugins.instance().register(PackagesPath)
     try:
         app()
     except HydraException as error:
@@ -112,12 +126,14 @@ def _one_line(error: HydraException) -> str:
 
 
 def _unknown_choice(group: str, name: str) -> str:
-    folder = Path(CONFIG_DIR) / group.split("/")[0]
-    known = sorted(str(path.relative_to(CONFIG_DIR).with_suffix("")) for path in folder.rglob("*.yaml"))
-    choices = [choice.removeprefix(f"{folder.name}/") for choice in known]
-    wanted = f"{group}/{name}".removeprefix(f"{folder.name}/")
+    top = group.split("/")[0]
+    folders = [place / top for place in (Path(CONFIG_DIR), *config_folders().values())]
+    choices = sorted(
+        str(path.relative_to(folder).with_suffix("")) for folder in folders for path in folder.rglob("*.yaml")
+    )
+    wanted = f"{group}/{name}".removeprefix(f"{top}/")
     near = get_close_matches(wanted, choices, n=3) or choices
-    return f"{folder.name}: expected one of {', '.join(near)}, got {wanted!r}"
+    return f"{top}: expected one of {', '.join(near)}, got {wanted!r}"
 
 
 class NoEmptyDirectory(Callback):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import tempfile
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from typing import Any, cast
 import hydra
 from beartype import BeartypeConf
 from beartype.door import is_bearable
+from beartype.roar import BeartypeException
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -27,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from eai.core.directory import RESOLVER, flat_keys
 from eai.core.errors import ConfigError
 from eai.core.schema import Experiment
-from eai.core.trust import PACKAGES, WHITELIST, hints_of, kinds_in, root_kinds, trusted
+from eai.core.trust import hints_of, holds_no_nodes, kinds_in, root_kinds, trusted, whitelist
 
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_"}
 _BANNED_KEYS = {"_recursive_", "_args_"}
@@ -41,7 +43,7 @@ _DECIDED_ELSEWHERE = {
     "logger": "a run writes TensorBoard's files; none other is supported",
     "enable_checkpointing": "a run always keeps its checkpoints; see reporting.checkpoint_every_n_epochs",
     "enable_progress_bar": "see reporting.line_every_n_epochs",
-    "callbacks": "a configuration cannot hold callbacks",
+    "callbacks": "choose callbacks=…, as callbacks=early_stopping",
     "plugins": "set accelerator.strategy or accelerator.precision",
     "use_distributed_sampler": "every process gets its own part of the data",
     "sync_batchnorm": "not supported",
@@ -157,8 +159,20 @@ def named_by_key(key: str) -> Iterator[None]:
 
 def build(cfg: DictConfig, key: str, **arguments: Any) -> Any:
     """Instantiate the node ``key``; a ``ConfigError`` says by key what cannot be built."""
-    with named_by_key(key):
-        return hydra.utils.instantiate(cfg[key], _convert_="all", _execution_whitelist_=WHITELIST, **arguments)
+    with named_by_key(key), _no_temporary_files():
+        return hydra.utils.instantiate(cfg[key], _convert_="all", _execution_whitelist_=whitelist(), **arguments)
+
+
+@contextmanager
+def _no_temporary_files() -> Iterator[None]:
+    """Remove what is written to the temporary folder inside: torch_geometric leaves a file for each kind of layer."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 def _construct(key: str, cls: type, content: Mapping[str, Any]) -> Any:
@@ -193,7 +207,7 @@ def _problems(key: str, node: Any, kinds: tuple[type, ...]) -> Iterator[str]:
             _check_arguments(key, target, arguments, bool(node.get("_partial_", False)))
         except ConfigError as error:
             yield str(error)
-        if not str(node["_target_"]).startswith(PACKAGES) and (inner := _first_target(key, arguments)):
+        if holds_no_nodes(str(node["_target_"])) and (inner := _first_target(key, arguments)):
             yield f"{inner}._target_: expected a plain value, got a node; refused"
             return
     children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
@@ -219,7 +233,9 @@ def _check_arguments(key: str, target: Callable[..., Any], arguments: Mapping[st
     parameters = inspect.signature(target).parameters
     hints = hints_of(_signed(target))
     for name, value in arguments.items():
-        if name not in parameters:
+        if name not in parameters or parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+            if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+                continue
             close = get_close_matches(name, parameters, n=1)
             guess = f"; did you mean {close[0]!r}?" if close else ""
             known = ", ".join(parameters)
@@ -246,8 +262,17 @@ def _check_value(key: str, hint: Any, value: Any) -> None:
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         return
     bool_as_number = isinstance(value, bool) and hint in (int, float, int | None, float | None)
-    if bool_as_number or not is_bearable(value, hint, conf=_INT_IS_FLOAT):
+    if bool_as_number or not _is_a(value, hint):
         raise ConfigError(f"{key}: expected {_spell(hint)}, got {value!r} ({type(value).__name__})")
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Whether a value of YAML, whose lists stand for tuples too, is what a hint asks for."""
+    try:
+        fits = is_bearable(value, hint, conf=_INT_IS_FLOAT)
+        return fits or (isinstance(value, list) and is_bearable(tuple(value), hint, conf=_INT_IS_FLOAT))
+    except BeartypeException:  # somebody else's hint that cannot be checked
+        return True
 
 
 def _dataclass_in(hint: Any) -> type | None:

@@ -33,7 +33,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 COSMETIC = ("resume", "figures", "reporting", "objectives", "retry_failed", "trials", "expect")
 # Temporary files of `write_whole` and `keep_previous_checkpoint` only.
 _TEMPORARY = re.compile(
-    r"\.((config|hydra|overrides)\.yaml|(status|metrics|baselines|measurements)\.json|(best|last|previous)\.ckpt)\.\d+\.tmp"
+    r"\.((config|hydra|overrides)\.yaml|(status|metrics|baselines|standard_errors|measurements)\.json|(best|last|previous)\.ckpt)\.\d+\.tmp"
 )
 # What may lie in a directory before its run begins.
 _BEFORE_A_RUN = (".hydra", ".lock", ".ranks", "train.log", "workers.log")
@@ -125,6 +125,7 @@ class RunDirectory:
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.json"
         self.baselines = self.path / "baselines.json"
+        self.standard_errors = self.path / "standard_errors.json"
         self.measurements = self.path / "measurements.json"
         self.status = self.path / "status.json"
         self.checkpoints = self.path / "checkpoints"

@@ -116,15 +116,17 @@ class Expectation:
 
 @dataclass
 class Headline:
-    """What the summary table shows: ``score``, the ``baseline`` to beat, and the ``optimum``, if known.
+    """What the summary table shows: ``score``, a trivial ``baseline``, and the ``optimum``, if known.
 
-    ``mode`` says whether the score is best at its ``min`` or ``max``; null in runs of before it was asked for.
+    ``oracles`` are methods that know what the network is not told; they are never the baseline to beat. ``mode`` says
+    whether the score is best at its ``min`` or ``max``; null in runs of before it was asked for.
     """
 
     score: str
     baseline: str
     optimum: str | None = None
     mode: Literal["min", "max"] | None = None
+    oracles: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -139,6 +141,7 @@ class Experiment:
     monitor: Monitor
     headline: Headline
     shared: dict[str, Any] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     epochs: int = 20
     validate_every_n_epochs: int = 1

@@ -1,7 +1,8 @@
 """What a configuration may name as ``_target_``: each class where its kind belongs, and nothing else.
 
 A run directory or an experiment file may come from a stranger. Every target of a configuration is judged here before
-any of them is called; :data:`WHITELIST` is Hydra's own, second fence.
+any of them is called; :func:`whitelist` is Hydra's own, second fence. Packages of the user's own are trusted outside of
+configurations, see :mod:`eai.core.packages`.
 """
 
 from __future__ import annotations
@@ -14,13 +15,22 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from eai.core.errors import ConfigError
+from eai.core.packages import how_to_trust, package_of, trusted_packages
 
-# Packages whose public classes, and functions that return what is expected, may be built.
-PACKAGES = ("eai.tasks",)
+# Our package whose public classes, and functions that return what is expected, may be built.
+OURS = "eai.tasks"
+# Libraries whose public layers and models may be built where a module belongs.
+LIBRARIES = ("torch.nn", "torch_geometric.nn")
 _TRAINER = "lightning.Trainer"
+# Callbacks that neither write files of their own nor do what a key of the configuration does.
+_CALLBACKS = "lightning.pytorch.callbacks"
+_USABLE_CALLBACKS = tuple(
+    f"{_CALLBACKS}.{name}"
+    for name in ("DeviceStatsMonitor", "EMAWeightAveraging", "EarlyStopping", "LearningRateMonitor", "ModelSummary",
+                 "RichModelSummary", "Timer", "WeightAveraging")
+)  # fmt: skip
 _OPTIM, _SCHEDULERS = "torch.optim", "torch.optim.lr_scheduler"
 _OPTIM_MODULES = (_OPTIM, _SCHEDULERS, "torch.optim.swa_utils")
-WHITELIST = (*(f"{package}.*" for package in PACKAGES), _TRAINER, f"{_OPTIM}.*")
 _ONE_GRADIENT = "the training step takes one gradient per step"
 _UNUSABLE = {
     "torch.optim.LBFGS": f"{_ONE_GRADIENT}; LBFGS needs several",
@@ -36,6 +46,17 @@ _UNUSABLE = {
 }
 
 
+def whitelist() -> tuple[str, ...]:
+    """Patterns of what Hydra may call for a run."""
+    packages = (OURS, *LIBRARIES, _OPTIM, *trusted_packages())
+    return (*(f"{package}.*" for package in packages), _TRAINER, *_USABLE_CALLBACKS)
+
+
+def holds_no_nodes(target: str) -> bool:
+    """Whether the arguments of ``target`` are plain values: so of the Trainer, callbacks, optimizers and schedules."""
+    return target == _TRAINER or target.rpartition(".")[0] in (*_OPTIM_MODULES, _CALLBACKS)
+
+
 def root_kinds() -> dict[str, tuple[type, ...]]:
     """What is built at the top level: {key: classes}. Nodes below ``shared`` are of any kind."""
     import lightning
@@ -43,7 +64,8 @@ def root_kinds() -> dict[str, tuple[type, ...]]:
     from eai.core.learn.data import DataModule
     from eai.core.learn.task import Task
 
-    return {"data": (DataModule,), "model": (Task,), "trainer": (lightning.Trainer,), "shared": ()}
+    callbacks = {"callbacks": (lightning.Callback,)}
+    return {"data": (DataModule,), "model": (Task,), "trainer": (lightning.Trainer,), "shared": (), **callbacks}
 
 
 def trusted(key: str, target: Any, kinds: tuple[type, ...]) -> Callable[..., Any]:
@@ -52,41 +74,57 @@ def trusted(key: str, target: Any, kinds: tuple[type, ...]) -> Callable[..., Any
     Args:
         key: of the node, for messages.
         target: the value of its ``_target_``.
-        kinds: classes, one of which the result must be an instance of; empty: any class of :data:`PACKAGES`.
+        kinds: classes, one of which the result must be an instance of; empty: any class of ours, of a trusted package,
+            or a layer.
 
     Raises:
-        ConfigError: not a public class or function of ours, of torch.optim or the Trainer, or not of these kinds.
+        ConfigError: not a public class or function of ours, of a trusted package, of a library's layers, of torch.optim
+            or the Trainer, or not of these kinds.
     """
 
     def refused(expected: str) -> ConfigError:
         return ConfigError(f"{key}._target_: expected {expected}, got {target!r}; refused")
 
-    known = f"a class of {', '.join(PACKAGES)}, {_OPTIM} or {_SCHEDULERS}"
+    known = f"a class of {OURS}, {', '.join(LIBRARIES)}, {_OPTIM} or {_SCHEDULERS}"
     if not isinstance(target, str) or any(part.startswith("_") for part in target.split(".")):
         raise refused(known)
     module, _, name = target.rpartition(".")
-    ours = module.startswith(tuple(f"{package}." for package in PACKAGES))
-    if not (ours or module in _OPTIM_MODULES or target == _TRAINER):
+    ours, package = module.startswith(f"{OURS}."), package_of(target)
+    if module == _CALLBACKS and target not in _USABLE_CALLBACKS:
+        raise refused(f"one of {', '.join(_USABLE_CALLBACKS)}")
+    if not (ours or package or module in (*LIBRARIES, *_OPTIM_MODULES, _CALLBACKS) or target == _TRAINER):
+        if told := how_to_trust(target):
+            raise ConfigError(f"{key}._target_: {target!r} is refused: {told}")
         raise refused(known)
     if target in _UNUSABLE:
         raise ConfigError(f"{key}._target_: {_UNUSABLE[target]}")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ModuleNotFoundError, AttributeError, ValueError) as error:
         raise ConfigError(f"{key}._target_: {target!r} does not exist ({error})") from error
-    if ours and getattr(found, "__module__", None) != module:
+    except Exception as error:
+        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ConfigError(f"{key}._target_: the package of {target!r} cannot be imported ({told})") from error
+    home = getattr(found, "__module__", None) or ""
+    if (ours and home != module) or (package and not f"{home}.".startswith(f"{package}.")):
         raise refused("what its module defines itself, not what it imports")
-    if not _fits(found, kinds, ours):
+    if not _fits(found, kinds, module, package is not None):
         raise refused(" or ".join(kind.__name__ for kind in kinds) if kinds else known)
     return cast(Callable[..., Any], found)
 
 
-def _fits(found: Any, kinds: tuple[type, ...], ours: bool) -> bool:
-    """Whether a call of ``found`` makes one of ``kinds``."""
+def _fits(found: Any, kinds: tuple[type, ...], module: str, foreign: bool) -> bool:
+    """Whether a call of ``found`` makes one of ``kinds``; of a trusted package's functions without hints it may."""
     if inspect.isfunction(found):
         made = hints_of(found).get("return")
-        return inspect.isclass(made) and any(made is kind for kind in kinds)
-    return inspect.isclass(found) and (issubclass(found, kinds) if kinds else ours)
+        return (made is None and foreign) or (inspect.isclass(made) and (any(made is kind for kind in kinds)))
+    if not inspect.isclass(found):
+        return False
+    if module in LIBRARIES:
+        from torch.nn import Module
+
+        return issubclass(found, kinds or Module) and issubclass(found, Module)
+    return issubclass(found, kinds) if kinds else foreign or module.startswith(f"{OURS}.")
 
 
 def kinds_in(hint: Any) -> tuple[type, ...]:

@@ -7,7 +7,7 @@ import re
 import pytest
 from hydra.errors import HydraException
 
-from eai.core.cli import split_group_choice
+from eai.core.cli import replace_node, split_group_choice
 from eai.core.config import build, check_experiment, check_trainer, is_shortened, resolve
 from eai.core.errors import ConfigError
 from eai.core.run.build import build_data_and_task, preflight
@@ -122,7 +122,7 @@ NODE = "{_target_: eai.tasks.assimilation.covariance.SOARCovariance, n: 60}"
 HOSTILE = {
     "another package": "model.net._target_=os.system",
     "a file writer of core": "model.net._target_=eai.core.directory.write_json",
-    "a private function of core": "model.net._target_=eai.core.compare.leaderboard._replace",
+    "a private function of core": "model.net._target_=eai.core.compare.show._draw",
     "a checkpoint reader of core": "model.net._target_=eai.core.run.checkpoints.weights_file",
     "a class of core": "model.net._target_=eai.core.directory.RunDirectory",
     "a module's attribute": "model.net._target_=eai.core.directory.subprocess.run",
@@ -151,6 +151,13 @@ HOSTILE = {
     "a node in a list": "data.n=[{_target_: os.getcwd}]",
     "a node in an unknown key": "+model.x={y: {_target_: os.getcwd}}",
     "a node among shared ones": "+shared.x={_target_: os.getcwd}",
+    "a method of a layer": "model.net._target_=torch.nn.Module.apply",
+    "a function of torch.nn": "model.net._target_=torch.nn.factory_kwargs",
+    "an import of torch.nn": "model.net._target_=torch.nn.modules.module.OrderedDict",
+    "a layer for the data": "data._target_=torch.nn.Identity",
+    "a layer for an optimizer": "model.optimizer._target_=torch.nn.Identity",
+    "a callback for the net": "model.net._target_=lightning.pytorch.callbacks.ModelCheckpoint",
+    "a layer's node of another kind": "+model.loss.x={_target_: torch.nn.Conv2d, in_channels: {_target_: os.getcwd}}",
     "positional arguments": "+model.net._args_=[1]",
     "recursion off": "+model._recursive_=false",
     "a partial call of core": "model.scheduler._target_=eai.core.directory.write_whole",
@@ -224,3 +231,17 @@ def test_hydra_itself_refuses_a_target_outside_the_whitelist() -> None:
 )
 def test_group_choice_with_a_folder_takes_the_form_that_hydra_matches(typed: str, meant: str) -> None:
     assert split_group_choice(typed) == meant
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("model.net={_target_: lab.Net, width: 3}", ["~model.net", "+model.net={_target_: lab.Net, width: 3}"]),
+        ("model.net={_target_:a.B},{_target_:a.C}", ["~model.net", "+model.net={_target_:a.B},{_target_:a.C}"]),
+        ("model.net={width: 3}", ["model.net={width: 3}"]),
+        ("+model.x={_target_: a.B}", ["+model.x={_target_: a.B}"]),
+        ("model.net.width=3", ["model.net.width=3"]),
+    ],
+)
+def test_node_given_whole_replaces_the_former_one(typed: str, meant: list[str]) -> None:
+    assert replace_node(typed) == meant

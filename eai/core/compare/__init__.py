@@ -1,1 +1,1 @@
-"""Finished runs side by side."""
+"""Afterwards: records of runs → keys that tell them apart → table (pandas) → show (leaderboard, summary) and figure."""

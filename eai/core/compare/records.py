@@ -6,18 +6,17 @@ Free of torch and lightning: a summary is written after every job of a sweep.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from eai.core.directory import COSMETIC, RunDirectory, flat_keys, read_json
+from eai.core.compare.record import Record
+from eai.core.directory import RunDirectory, read_json
 from eai.core.errors import ConfigError
 
 # The C loader is ten times faster; resolved configurations need nothing of OmegaConf's own.
@@ -53,120 +52,6 @@ def find_runs(folders: Sequence[str | Path]) -> Iterator[RunDirectory]:
                 below.clear()
 
 
-@dataclass(frozen=True)
-class Record:
-    """One run: the files of its directory, each empty where absent or unreadable."""
-
-    path: Path
-    status: Mapping[str, Any]
-    config: Mapping[str, Any] = field(default_factory=dict)
-    overrides: Mapping[str, str] = field(default_factory=dict)
-    swept: tuple[str, ...] = ()
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    baselines: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def state(self) -> str:
-        return self.status["state"]
-
-    @property
-    def completed(self) -> bool:
-        return self.state == "COMPLETED"
-
-    @property
-    def reason(self) -> str | None:
-        """Why the run failed, as one line."""
-        reason = self.status.get("reason")
-        return " ".join(str(reason).split()) if reason and self.state in ("FAILED", "UNREADABLE") else None
-
-    @property
-    def task(self) -> str | None:
-        return _text(self.config.get("task")) or self.overrides.get("task")
-
-    @property
-    def score(self) -> str | None:
-        """The monitored validation score, ``val/…``."""
-        return _text(self.under("monitored").get("score")) or _text(self.under("monitor").get("score"))
-
-    @property
-    def mode(self) -> str:
-        """Whether the monitored score is best at its ``min`` or its ``max``."""
-        return "max" if "max" in (self.under("monitored").get("mode"), self.under("monitor").get("mode")) else "min"
-
-    @property
-    def headline(self) -> dict[str, str | None]:
-        """``score`` (test/…), ``baseline`` and ``optimum``, each None where unknown."""
-        return {name: _text(self.under("headline").get(name)) for name in ("score", "baseline", "optimum")}
-
-    @property
-    def headline_mode(self) -> str:
-        """Whether the headline score is best at its ``min`` or ``max``.
-
-        Runs of before the configuration said so: as the monitored score, if it is the same; else by the score's name.
-        """
-        given, score = self.under("headline").get("mode"), str(self.headline["score"]).partition("/")[2]
-        if given in ("min", "max"):
-            return str(given)
-        if score == str(self.score).partition("/")[2]:
-            return self.mode
-        return "max" if score.startswith(("psnr", "ssim", "skill", "acc", "useful_lead_time")) else "min"
-
-    @property
-    def monitored(self) -> float | None:
-        return number(self.under("monitored").get("value")) if self.completed else None
-
-    @property
-    def test_score(self) -> float | None:
-        """The model's headline score on the test data, also of a run that is being resumed."""
-        return number(self.metrics.get(str(self.headline["score"])))
-
-    @property
-    def tested(self) -> float | None:
-        """The same of a completed run."""
-        return self.test_score if self.completed else None
-
-    def baseline(self, name: str | None) -> float | None:
-        """The headline score of a reference method on the test data."""
-        scores = self.baselines.get(name) if name else None
-        return number(scores.get(str(self.headline["score"]))) if isinstance(scores, Mapping) else None
-
-    def under(self, name: str) -> dict[str, Any]:
-        """A node of ``status.json`` or else of the configuration; empty unless it is a mapping."""
-        node = self.status.get(name, self.config.get(name))
-        return dict(node) if isinstance(node, Mapping) else {}
-
-    def leaves(self) -> dict[str, Any]:
-        """The configuration as dotted keys, but for ``seed`` and what is cosmetic."""
-        kept = {key: node for key, node in self.config.items() if key != "seed" and key not in COSMETIC}
-        return flat_keys(kept)
-
-    def parameter(self, key: str) -> Any:
-        """The value of a dotted key; of a class its name; of a group as ``data/assimilation`` the option chosen."""
-        node: Any = self.config
-        for name in key.split("."):
-            node = node.get(name) if isinstance(node, Mapping) else None
-        if isinstance(node, str) and key.endswith("_target_"):
-            return node.rpartition(".")[2]
-        if node is not None and not isinstance(node, Mapping):
-            return node
-        chosen = self.overrides.get(key) or self.overrides.get(f"{key}/{self.task}")
-        if chosen:
-            return chosen.rpartition("/")[2]
-        if isinstance(node, Mapping):
-            return str(node.get("_target_", "")).rpartition(".")[2] or None
-        return "default" if "/" in key else None
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def number(value: Any) -> float | None:
-    """A finite number, or None."""
-    real = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if real and math.isfinite(value) else None
-
-
 def read_record(run: RunDirectory) -> Record:
     """All that is known of one run.
 
@@ -178,20 +63,22 @@ def read_record(run: RunDirectory) -> Record:
         raise ConfigError(f"cannot read {run.status}: it names no state")
     sweep = _mapping(run.path.parent / "sweep.json").get("swept")
     overrides = _load(run.path / ".hydra" / "overrides.yaml")
-    pairs = [str(item).partition("=") for item in overrides] if isinstance(overrides, list) else []
+    typed = [str(item) for item in overrides] if isinstance(overrides, list) else None
     return Record(
         path=run.path,
         status=status,
         config=_mapping(run.config),
-        overrides={key.lstrip("+"): value for key, _, value in pairs if not key.startswith("~")},
+        typed=None if typed is None else tuple(item for item in typed if not item.startswith("resume=")),
         swept=tuple(str(key) for key in sweep) if isinstance(sweep, list) else (),
         metrics=_mapping(run.metrics),
         baselines=_mapping(run.baselines),
+        errors=_mapping(run.standard_errors),
+        measurements=_mapping(run.measurements),
     )
 
 
-# Records read before, by directory, with the time stamps of their files: a sweep reads only what is new.
-_cache: dict[Path, tuple[tuple[int, ...], Record]] = {}
+# Records read before, by directory, with times and sizes of their files: a sweep reads only what is new.
+_cache: dict[Path, tuple[tuple[tuple[int, int], ...], Record]] = {}
 
 
 def read_records(folders: Sequence[str | Path]) -> list[Record]:
@@ -225,11 +112,12 @@ def _files(run: RunDirectory) -> tuple[Path, ...]:
     return run.status, run.metrics, run.baselines, run.config, run.path.parent / "sweep.json"
 
 
-def _stamp(path: Path) -> int:
+def _stamp(path: Path) -> tuple[int, int]:
     try:
-        return path.stat().st_mtime_ns
+        found = path.stat()
     except OSError:
-        return 0
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
 
 
 def _started(record: Record) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import statistics
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
@@ -21,7 +23,7 @@ from eai.core.errors import ConfigError, NonFiniteLossError
 from eai.core.learn.data import Blocks, DataModule, widened
 from eai.core.learn.figures import Drawing
 from eai.core.learn.ranks import gather, processes, rank
-from eai.core.learn.scores import PerSample, SampleMeans
+from eai.core.learn.scores import PerSample, SampleMeans, standard_errors
 from eai.core.schema import Monitor, Optimization
 
 log = logging.getLogger("eai")
@@ -64,9 +66,12 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         self._train_terms, self._val_means = SampleMeans(), SampleMeans()
         self._test_means: dict[str, SampleMeans] = {}
         self._methods: dict[str, Callable[[B], Estimate]] = {}
+        self._seconds: dict[str, list[float]] = {}  # per sample, of each batch
         self._backward: Callable[[Tensor], None] = self.manual_backward
         self.latest: dict[str, float] = {}  # the newest train/… and val/…
         self.final_scores: dict[str, dict[str, float]] = {}
+        self.standard_errors: dict[str, dict[str, float]] = {}
+        self.seconds_per_sample: dict[str, float] = {}
 
     # What a task provides.
 
@@ -97,7 +102,7 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         """Take from the training data what scales and scores need, into buffers. By default nothing."""
 
     def measure(self, data: DataModule[B]) -> Mapping[str, Mapping[str, float]]:
-        """Numbers per method that no seed reproduces, such as seconds, for ``measurements.json``. By default none."""
+        """Further costs of methods for ``measurements.json``, beside the seconds per sample. By default none."""
         return {}
 
     def validated(self, batch: B, output: Output) -> None:
@@ -201,17 +206,28 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         data = getattr(self.trainer, "datamodule")  # noqa: B009 - absent from Trainer's annotations
         self._methods = {"model": self.predict, **self.baselines(data)}
         self._test_means = {name: SampleMeans() for name in self._methods}
+        self._seconds = {name: [] for name in self._methods}
 
     def test_step(self, batch: B, batch_idx: int) -> None:
         batch = widened(batch)  # references do not compute in 16 bits
         for name, method in self._methods.items():
-            self._test_means[name].update(self.scores(batch, method(batch)))
+            if batch_idx == 0:
+                method(type(batch)(*(field[:2] for field in batch)))  # calibrate it and warm it up, untimed
+            started = time.perf_counter()
+            estimate = method(batch)
+            if self.device.type != "cpu":
+                torch.accelerator.synchronize(self.device)
+            self._seconds[name].append((time.perf_counter() - started) / len(batch[0]))
+            self._test_means[name].update(self.scores(batch, estimate))
 
     def on_test_epoch_end(self) -> None:
-        self.final_scores = {
-            name: {f"test/{key}": value for key, value in self.summarise(means.compute_over_ranks()).items()}
-            for name, means in self._test_means.items()
-        }
+        def finals(means: Mapping[str, float]) -> dict[str, float]:
+            return {f"test/{key}": value for key, value in self.summarise(means).items()}
+
+        self.final_scores = {name: finals(means.compute_over_ranks()) for name, means in self._test_means.items()}
+        samples = {name: means.samples_over_ranks() for name, means in self._test_means.items()}
+        self.standard_errors = standard_errors(samples, finals)
+        self.seconds_per_sample = {name: statistics.median(times) for name, times in self._seconds.items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["progress"] = {

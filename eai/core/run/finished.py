@@ -19,8 +19,9 @@ from eai.core.learn.data import DataModule
 from eai.core.learn.task import Task
 from eai.core.run.build import build_data_and_task, preflight
 from eai.core.run.checkpoints import check_checkpoint, load_weights
-from eai.core.run.fit import build_trainer, quiet_lightning, score_and_report
+from eai.core.run.fit import score_and_report
 from eai.core.run.signals import StopSignals
+from eai.core.run.trainer import build_trainer, quiet_lightning
 from eai.core.schema import Experiment
 
 # The nodes that an evaluation, or `load_run`, may change.
@@ -53,7 +54,7 @@ def load_run(run_dir: str | Path, overrides: Sequence[str] = ()) -> Run:
     return Run(cfg, task.eval(), data)
 
 
-def evaluate(cfg: DictConfig) -> tuple[float, RunDirectory, DictConfig]:
+def evaluate(cfg: DictConfig) -> tuple[float, RunDirectory]:
     """Score the best checkpoint of a run, with the overrides in ``cfg.data`` and so on.
 
     Writes ``<run>/evaluations/<time>/``, or ``cfg.output``, with the files of a run directory; the run itself stays as
@@ -63,7 +64,7 @@ def evaluate(cfg: DictConfig) -> tuple[float, RunDirectory, DictConfig]:
         cfg: as composed from ``conf/evaluate.yaml``.
 
     Returns:
-        The headline score, the directory of the evaluation and the resolved configuration that was scored.
+        The headline score and the directory of the evaluation.
 
     Raises:
         ConfigError: not a run, an unreadable checkpoint, overrides that cannot fit it, or nowhere to write.
@@ -90,7 +91,7 @@ def evaluate(cfg: DictConfig) -> tuple[float, RunDirectory, DictConfig]:
             accelerator = replace(experiment.accelerator, devices=1, num_nodes=1, strategy="auto")
             trainer = build_trainer(saved, result, [], accelerator)
             score_and_report(trainer, saved, result, data, task)
-    return task.final_scores["model"][experiment.headline.score], result, saved
+    return task.final_scores["model"][experiment.headline.score], result
 
 
 def _place(run: RunDirectory, output: str | None) -> Path:

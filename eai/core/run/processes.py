@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -59,21 +60,23 @@ def run_workers(
     }
     if gpus is not None:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(visible_gpus()[index] for index in gpus)
-    # torchrun's own account of a failure goes to a file; the ranks report the reason.
-    with (run.path / "workers.log").open("ab") as errors:
-        torchrun = subprocess.Popen(
-            command,
-            env=environment,
-            stderr=errors,
-            pass_fds=[] if lock is None else [lock],
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        )
-    try:
-        with stop.deferred():
-            _wait(torchrun, accelerator.stop_within_seconds, stop)
-    finally:
-        _end(torchrun, run)
+    # torchrun leaves folders of logs behind, empty ones: give it one that is removed.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        # Its own account of a failure goes to a file; the ranks report the reason.
+        with (run.path / "workers.log").open("ab") as errors:
+            torchrun = subprocess.Popen(
+                command,
+                env=environment | {"TMPDIR": temporary},
+                stderr=errors,
+                pass_fds=[] if lock is None else [lock],
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+        try:
+            with stop.deferred():
+                _wait(torchrun, accelerator.stop_within_seconds, stop)
+        finally:
+            _end(torchrun, run)
     return _outcome(run, count, stop)
 
 

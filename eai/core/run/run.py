@@ -20,12 +20,14 @@ from eai.core.config import check_experiment, check_trainer, portable, resolve
 from eai.core.directory import COSMETIC, RunDirectory, disk_errors_named, flat_keys
 from eai.core.errors import ConfigError
 from eai.core.learn.ranks import cluster_environment, from_rank_zero, joined, processes, rank, same_everywhere
+from eai.core.packages import versions
 from eai.core.run.build import build_data_and_task, preflight
 from eai.core.run.checkpoints import check_checkpoint
-from eai.core.run.fit import quiet_lightning, run_rank
+from eai.core.run.fit import run_rank
 from eai.core.run.gpus import process_count, reserved_gpus
 from eai.core.run.processes import reported, root_cause, run_workers
 from eai.core.run.signals import StopSignals
+from eai.core.run.trainer import quiet_lightning
 from eai.core.schema import Accelerator, Experiment
 
 log = logging.getLogger("eai")
@@ -234,6 +236,8 @@ def _begin(
     run.remove_leftovers()
     held.enter_context(log_to(run.path / "train.log"))
     held.enter_context(run.tracked())
+    leaves = flat_keys(OmegaConf.to_container(wanted.resolved))
+    run.note(packages=versions(str(value) for key, value in leaves.items() if key.endswith("_target_")))
     with disk_errors_named(run):
         run.save_composed(wanted.composed, wanted.overrides, hydra)
         run.save_config(wanted.resolved)

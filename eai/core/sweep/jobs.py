@@ -78,7 +78,7 @@ class Jobs:
         return code or int(bool(bad) or not states)
 
     def _leaderboard(self) -> str:
-        from eai.core.compare.leaderboard import leaderboard
+        from eai.core.compare.show import leaderboard
 
         try:
             return leaderboard([self.folder], failures=False)
@@ -92,7 +92,7 @@ class Jobs:
         Args:
             last: no job follows.
         """
-        from eai.core.compare.leaderboard import write_summary
+        from eai.core.compare.show import write_summary
 
         write_summary(self.folder, last)
 

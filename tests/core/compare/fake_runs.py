@@ -8,9 +8,8 @@ from typing import Any
 
 import yaml
 
-from eai.core.compare.grouping import Comparison, comparisons
-from eai.core.compare.leaderboard import flat_rows
 from eai.core.compare.records import read_records
+from eai.core.compare.table import Comparison, comparisons, leaderboard_frame
 from eai.core.directory import write_json
 
 TASKS: dict[str, dict[str, Any]] = {
@@ -37,6 +36,8 @@ def fake_run(
     tested: float | None = None,
     state: str = "COMPLETED",
     baselines: Mapping[str, float] | None = None,
+    costs: Mapping[str, float] | None = None,
+    errors: Mapping[str, float] | None = None,
     overrides: tuple[str, ...] = (),
     **more: Any,
 ) -> Path:
@@ -69,6 +70,12 @@ def fake_run(
         write_json(path / "metrics.json", {score: value * 2 if tested is None else tested})
         scores = {"persistence": 1.5, "upwind": 0.7, "reference": 1e-6} if baselines is None else baselines
         write_json(path / "baselines.json", {name: {score: x} for name, x in scores.items()})
+    for name, per_method, key in (
+        ("measurements", costs, "seconds_per_sample"),
+        ("standard_errors", errors, config["headline"]["score"]),
+    ):
+        if per_method is not None:
+            write_json(path / f"{name}.json", {method: {key: value} for method, value in per_method.items()})
     return path
 
 
@@ -76,8 +83,9 @@ def sweep_json(folder: Path, *swept: str) -> None:
     write_json(folder / "sweep.json", {"overrides": [], "swept": list(swept)})
 
 
-def rows_below(folder: Path, role: str = "model") -> list[dict[str, Any]]:
-    return [row for row in flat_rows(read_records([folder]))[1] if row["role"] == role]
+def rows_below(folder: Path, role: str | None = "model") -> list[dict[str, Any]]:
+    rows = leaderboard_frame(read_records([folder])).to_dict("records")
+    return [{str(k): v for k, v in row.items()} for row in rows if role in (None, row["role"])]
 
 
 def table_below(folder: Path) -> Comparison:

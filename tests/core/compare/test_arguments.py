@@ -15,9 +15,8 @@ import pytest
 import eai
 import eai.core.compare.records
 from eai.compare import main
-from eai.core.compare.comparison import row_of_run
-from eai.core.compare.leaderboard import write_summary
 from eai.core.compare.records import find_runs, read_records
+from eai.core.compare.show import write_summary
 from eai.core.directory import RunDirectory, write_json
 from eai.core.errors import ConfigError
 from tests.core.compare.fake_runs import fake_run
@@ -38,10 +37,13 @@ def test_command_prints_what_the_summary_holds_and_one_row_per_run_if_asked(
 
     assert printed("--csv") == (folder / "summary.csv").read_text()
     assert json.loads(printed("--json"))[0]["score_mean"] == pytest.approx(0.35)
-    assert "| model | 0.350 ± 0.071 | 0.70 ± 0.14 | 2 | 7 |" in printed("--markdown")
+    assert "| model | 0.350 ± 0.071 | 0.70 ± 0.14 | 2 | 7 s |" in printed("--markdown")
     assert json.loads(printed("--json", "--by-run")) == [
-        row_of_run(RunDirectory(folder / str(seed))) for seed in (0, 1)
-    ]
+        {"task": "dynamics", "score": "test/nrmse", "value": pytest.approx(2 * (0.3 + seed / 10)), "baseline": 1.5,
+         "baseline to beat": "persistence", "its value": 1.5, "optimum": 1e-6, "seconds": 7.0, "state": "COMPLETED",
+         "run": str(folder / str(seed))}
+        for seed in (0, 1)
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,7 @@ def test_difference_claims_no_command_that_is_unknown_and_names_a_run_that_canno
     fake_run(tmp_path / "a")
     main([str(tmp_path), "--diff"])
     printed = capsys.readouterr().out
-    assert "no command: .hydra/overrides.yaml is missing" in printed
+    assert "no command is on record" in printed
     assert "eai-train" not in printed
 
     (fake_run(tmp_path / "b") / "status.json").write_text("")

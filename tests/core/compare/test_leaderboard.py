@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from eai.core.compare.grouping import short_names
-from eai.core.compare.leaderboard import flat_rows, leaderboard
-from eai.core.compare.records import read_records
-from eai.core.compare.references import references
+from eai.core.compare.keys import short_names
+from eai.core.compare.show import leaderboard
+from eai.core.compare.text import summary_of_run
 from eai.core.directory import RunDirectory, read_json, write_json
 from tests.core.compare.fake_runs import fake_run, rows_below, sweep_json, table_below
 
@@ -118,22 +117,61 @@ def test_name_of_a_column_is_the_shortest_tail_that_is_unambiguous() -> None:
 def test_baselines_follow_sorted_by_their_test_score_and_say_which_is_to_beat(tmp_path: Path) -> None:
     for seed in range(3):
         fake_run(tmp_path / str(seed), seed=seed)
-    rows = flat_rows(read_records([tmp_path]))[1]
+    rows = rows_below(tmp_path, None)
     assert [(row["role"], row["method"], row["test_mean"], row["seeds"]) for row in rows[1:]] == [
         ("optimum", "reference", pytest.approx(1e-6), 3),
-        ("baseline", "upwind", pytest.approx(0.7), 3),
+        ("strongest baseline", "upwind", pytest.approx(0.7), 3),
         ("baseline to beat", "persistence", pytest.approx(1.5), 3),
     ]
 
 
-def test_direction_of_another_headline_score_is_learned_from_the_methods(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("costs", "to_beat", "strongest"),
+    [
+        ({"model": 2e-3, "spectral": 9e-3, "cubic": 2.1e-3, "linear": 1e-4}, "cubic", "spectral"),
+        ({"model": 2e-3, "spectral": 1e-3, "cubic": 1e-3, "linear": 1e-4}, "spectral", None),
+        ({"model": 1e-5, "spectral": 9e-3, "cubic": 2e-3, "linear": 1e-4}, None, "spectral"),
+        ({}, "linear", "spectral"),
+    ],
+)
+def test_baseline_to_beat_costs_no_more_than_the_network_and_is_neither_oracle_nor_optimum(
+    costs: dict[str, float], to_beat: str | None, strongest: str | None, tmp_path: Path
+) -> None:
+    scores = {"linear": 0.9, "cubic": 0.5, "spectral": 0.1, "told": 0.01, "reference": 1e-6}
+    headline = {"baseline": "linear", "oracles": ["told"]}
+    for seed in (0, 1):
+        fake_run(tmp_path / str(seed), seed=seed, baselines=scores, costs=costs, headline=headline)
+    roles = {row["method"]: row["role"] for row in rows_below(tmp_path, None)}
+    expected = dict.fromkeys(("linear", "cubic", "spectral"), "baseline")
+    expected |= {strongest or "": "strongest baseline"} | {to_beat or "": "baseline to beat"}
+    expected |= {"model": "model", "told": "oracle", "reference": "optimum"}
+    assert roles == {method: role for method, role in expected.items() if method}
+    summary = summary_of_run(RunDirectory(tmp_path / "0"))
+    shown = {name: next(line for line in summary.splitlines() if f" {name} " in line).strip() for name in scores}
+    assert all(line.endswith(expected[name]) for name, line in shown.items() if expected[name] != "baseline")
+
+
+def test_one_seed_shows_the_standard_error_of_its_test_samples_and_several_their_spread(tmp_path: Path) -> None:
+    errors = {"model": 0.013, "upwind": 0.017, "persistence": 0.11}
+    fake_run(tmp_path / "0", tested=0.31, errors=errors, costs={"model": 2.5e-3, "upwind": 1.2e-5})
+    text = leaderboard([tmp_path])
+    assert all(cell in text for cell in ("0.310 ± 0.013", "0.700 ± 0.017", "1.50 ± 0.11", "2.5 ms", "12 µs"))
+    assert "of one seed, standard error over the test samples" in text
+    fake_run(tmp_path / "1", seed=1, tested=0.33, errors=errors)
+    text = leaderboard([tmp_path])
+    assert "0.320 ± 0.014" in text
+    assert "of one seed" not in text
+    assert [row["test_se"] for row in rows_below(tmp_path)] == [pytest.approx(0.013)]
+
+
+def test_direction_of_a_headline_score_without_a_mode_follows_its_name(tmp_path: Path) -> None:
     path = fake_run(tmp_path / "0", task="recovery", value=0.01, tested=20.0)
     write_json(path / "metrics.json", {"test/psnr_pooled": 20.0, "test/mse": 0.01})
     scores = {"input": (15.0, 0.03), "median": (17.0, 0.02), "mean": (8.0, 0.16)}
     pairs = {name: {"test/psnr_pooled": psnr, "test/mse": mse} for name, (psnr, mse) in scores.items()}
     write_json(path / "baselines.json", pairs)
-    assert table_below(tmp_path).test_mode == "max"
-    assert [row.name for row in references(table_below(tmp_path))] == ["median", "input", "mean"]
+    assert table_below(tmp_path).first.headline_mode == "max"
+    assert list(table_below(tmp_path).references["method"]) == ["median", "input", "mean"]
 
 
 def test_baselines_are_averaged_over_seeds_but_never_over_different_test_data(tmp_path: Path) -> None:
@@ -143,7 +181,7 @@ def test_baselines_are_averaged_over_seeds_but_never_over_different_test_data(tm
             for width in (3, 5):
                 path = tmp_path / f"{n}-{seed}-{width}"
                 fake_run(path, seed=seed, width=width, data={"n": n}, baselines=scores, value=better + width)
-    found = {(row["method"], row["n"]): row for row in flat_rows(read_records([tmp_path]))[1] if row["role"] != "model"}
+    found = {(row["method"], row["n"]): row for row in rows_below(tmp_path, None) if row["role"] != "model"}
     assert found.keys() == {
         ("persistence", 13), ("persistence", 17), ("fitted", 13), ("fitted", 17), ("reference", None)
     }  # fmt: skip
@@ -156,10 +194,8 @@ def test_baselines_are_averaged_over_seeds_but_never_over_different_test_data(tm
 def test_baseline_that_depends_on_the_model_has_a_row_per_group(tmp_path: Path) -> None:
     for width, score in ((3, 0.9), (5, 0.8)):
         fake_run(tmp_path / str(width), width=width, baselines={"persistence": 1.5, "descent": score})
-    rows = [(row.name, row.score.mean, row.parameters) for row in references(table_below(tmp_path))]
-    assert rows == [
-        ("descent", 0.8, {"model.net.width": 5}), ("descent", 0.9, {"model.net.width": 3}), ("persistence", 1.5, {})
-    ]  # fmt: skip
+    rows = table_below(tmp_path).references[["method", "test_mean", "=model.net.width"]].to_numpy().tolist()
+    assert rows == [["descent", 0.8, 5], ["descent", 0.9, 3], ["persistence", 1.5, None]]
 
 
 def test_failed_runs_are_counted_in_their_group_and_listed_with_their_reason(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from eai.core.compare.figure import sweep_figure
-from eai.core.compare.grouping import comparisons
-from eai.core.compare.leaderboard import leaderboard, write_summary
 from eai.core.compare.records import read_records
+from eai.core.compare.show import leaderboard, write_summary
+from eai.core.compare.table import comparisons
 from eai.core.directory import write_json
 from tests.core.compare.fake_runs import fake_run, rows_below, sweep_json
 
@@ -99,7 +99,7 @@ def test_summary_imports_neither_torch_nor_lightning(tmp_path: Path, clean_envir
     for i in (3, 5):
         fake_run(tmp_path / str(i), width=i)
     code = (
-        "import sys; from pathlib import Path; from eai.core.compare.leaderboard import write_summary;"
+        "import sys; from pathlib import Path; from eai.core.compare.show import write_summary;"
         "write_summary(Path(sys.argv[1])); assert not {'torch', 'lightning'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code, str(tmp_path)], check=True, env=clean_environment)

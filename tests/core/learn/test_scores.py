@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from eai.core.learn.scores import SampleMeans
+from eai.core.learn.scores import RESAMPLES, SampleMeans, standard_errors
 
 
 def test_means_do_not_depend_on_how_samples_are_batched(generator: torch.Generator) -> None:
@@ -39,3 +39,31 @@ def test_state_continues_where_it_was_saved() -> None:
     second.restore(first.state())
     second.update({"a": parts[1]})
     assert second.compute() == whole.compute()
+
+
+def test_standard_error_of_a_mean_is_the_scatter_over_the_root_of_the_number(generator: torch.Generator) -> None:
+    values, ones = torch.randn(701, generator=generator, dtype=torch.float64) * 3, torch.ones(701, dtype=torch.float64)
+    same = {"a": {"m": (values, ones)}, "b": {"m": (values, ones)}}
+    errors = standard_errors(same, lambda means: {"root": means["m"] ** 2, "mean": means["m"]})
+    expected = values.std().item() / 701**0.5
+    # The standard deviation of 100 draws is itself known to 1/√200 = 7 %; allow three of them.
+    assert errors["a"]["mean"] == pytest.approx(expected, rel=3 / (2 * RESAMPLES) ** 0.5)
+    assert errors["a"] == errors["b"]  # the same resamples for all methods
+
+
+def test_standard_error_counts_only_samples_that_weigh_and_needs_two() -> None:
+    values = torch.tensor([1.0, 2.0, 4.0, 70.0, 90.0], dtype=torch.float64)
+    half = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0], dtype=torch.float64)
+    zero = torch.zeros(5, dtype=torch.float64)
+    errors = standard_errors({"a": {"m": (values, half), "none": (values, zero)}}, dict)
+    assert 0.3 < errors["a"]["m"] < 1.5
+    assert "none" not in errors["a"]
+    assert standard_errors({"a": {"m": (values[:1], half[:1])}}, dict) == {}
+
+
+def test_samples_are_kept_with_weights_of_one_where_none_were_given() -> None:
+    means = SampleMeans()
+    means.update({"a": torch.tensor([1.0, 3.0]), "b": (torch.tensor([5.0, 7.0]), torch.tensor([0.0, 2.0]))})
+    means.update({"a": torch.tensor([4.0]), "b": (torch.tensor([9.0]), torch.tensor([1.0]))})
+    kept = {name: (v.tolist(), w.tolist()) for name, (v, w) in means.samples_over_ranks().items()}
+    assert kept == {"a": ([1, 3, 4], [1, 1, 1]), "b": ([5, 7, 9], [0, 2, 1])}

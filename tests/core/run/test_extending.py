@@ -106,9 +106,10 @@ def test_evaluation_replaces_a_node_by_another_class(train: Train) -> None:
     small = ["figures.at_end=false", "epochs=1", *(f"data.{name}=16" for name in ("n_train", "n_val", "n_test"))]
     run = train("task=recovery", "data/recovery=noisy", "model/recovery=autoencoder", *small)
     block = "data.corruption={_target_:eai.tasks.recovery.corruptions.Block,size:8}"
-    _, result, cfg = evaluate(composed("evaluate", [f"run={run.path}", block]))
+    _, result = evaluate(composed("evaluate", [f"run={run.path}", block]))
+    cfg = result.load_config()
     assert dict(cfg.data.corruption) == {"_target_": "eai.tasks.recovery.corruptions.Block", "size": 8}
-    _, _, cfg = evaluate(composed("evaluate", [f"run={run.path}", "+data/recovery=block", "data.n_test=8"]))
+    cfg = evaluate(composed("evaluate", [f"run={run.path}", "+data/recovery=block", "data.n_test=8"]))[1].load_config()
     assert cfg.data.n_test == 8
     assert cfg.data.corruption._target_.endswith("Block")
     assert read_json(result.metrics) != read_json(run.metrics)

@@ -76,13 +76,18 @@ def gradient(of: RunDirectory, start: RunDirectory, lr: float) -> dict[str, torc
 
 
 @pytest.mark.timeout(300)
-def test_two_processes_have_the_gradients_and_scores_of_one(train: Train) -> None:
+def test_two_processes_have_the_gradients_and_scores_of_one_and_leave_no_temporary_file(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     # One step over 5 samples, 3 and 2 of them to a process; plain gradient descent shows the gradient itself.
     lr = 1e-3
     step = (*TINY, "data.n_train=5", "epochs=1", "model.optimizer._target_=torch.optim.SGD", "figures.at_end=false")
     start = train(*step, "model.optimizer.lr=1e-30", run="start")
     one = train(*step, f"model.optimizer.lr={lr}", run="one")
     two = train(*step, *TWO, f"model.optimizer.lr={lr}", run="two")
+    assert list((tmp_path / "temporary").iterdir()) == []
     expected, shared = gradient(one, start, lr), gradient(two, start, lr)
     size = max(float(g.abs().max()) for g in expected.values())
     assert size > 1
@@ -97,6 +102,8 @@ def test_two_processes_have_the_gradients_and_scores_of_one(train: Train) -> Non
     (result,) = (two.path / "evaluations").iterdir()
     assert scores == pytest.approx(read_json(result / "metrics.json"), rel=1e-6)
     assert read_json(two.baselines)["blue"] == pytest.approx(read_json(one.baselines)["blue"], rel=1e-6)
+    errors = [read_json(run.standard_errors)["model"]["test/j_ratio"] for run in (one, two)]
+    assert errors[1] == pytest.approx(errors[0], rel=0.5)  # of all samples, in another order
     status = read_json(two.status)
     assert (status["processes"], status["global_batch_size"]) == (2, 8)
     assert report(two.path, 1)["state"] == "COMPLETED"

@@ -13,7 +13,6 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import eai
-from eai.core.compare.comparison import row_of_run
 from eai.core.directory import RunDirectory, read_json, write_json
 from eai.core.errors import ConfigError, NonFiniteLossError
 from eai.core.run.finished import evaluate
@@ -37,6 +36,11 @@ def test_run_directory_holds_what_the_design_promises(train: Train) -> None:
         assert scores.keys() == metrics.keys()
     assert baselines["blue"]["test/j_ratio"] == pytest.approx(1, abs=1e-6)
     assert metrics["test/j_ratio"] > 1
+    errors, costs = read_json(run.standard_errors), read_json(run.measurements)
+    assert errors.keys() == costs.keys() == {"model", *baselines}
+    assert all(of_method.keys() == metrics.keys() for of_method in errors.values())
+    assert errors["model"]["test/j_ratio"] > 0
+    assert all(cost["seconds_per_sample"] > 0 for cost in costs.values())
     assert run.best.is_file()
     assert run.last.is_file()
     assert {path.stem for path in run.figures.glob("*.png")} == {
@@ -184,11 +188,11 @@ def test_json_never_holds_nan_and_is_replaced_whole(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
 
 
-def test_comparison_row_says_score_baseline_and_optimum(finished: RunDirectory) -> None:
+def test_runs_as_a_table_say_score_baseline_and_optimum(finished: RunDirectory) -> None:
     run = finished
-    row = row_of_run(run)
+    (row,) = eai.runs(run.path).to_dict("records")
     assert row["task"] == "assimilation"
-    assert row["value"] == read_json(run.metrics)["test/j_ratio"]
+    assert row["test"] == read_json(run.metrics)["test/j_ratio"]
     assert row["baseline"] == read_json(run.baselines)["background"]["test/j_ratio"]
     assert row["optimum"] == pytest.approx(1, abs=1e-6)
     assert row["state"] == "COMPLETED"
