@@ -42,7 +42,7 @@ def by_level(data: ImageData, methods: Mapping[str, Callable[[Batch], Images]], 
     for level in levels:
         strength = torch.full((len(clean.x),), float(level), device=clean.x.device)
         y, mask, _ = data.corruption(clean.x, split_generator(data.seed, "test", 1, data.device), strength)
-        batch = Batch(*(field.to(device) for field in (y, mask, clean.x, clean.label, strength)))
+        batch = Batch(*(field.to(device) for field in clean._replace(y=y, mask=mask, level=strength)))
         for name, method in methods.items():
             scores[name].append(psnr((method(batch) - batch.x).square().mean()).item())
     return score_by_level(levels, scores, (low, high), data.corruption.unit)

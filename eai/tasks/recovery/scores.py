@@ -13,7 +13,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from eai.core.learn.scores import PerSample
 from eai.tasks.recovery.baselines import mean_fill
 from eai.tasks.recovery.corruptions import Images
-from eai.tasks.recovery.data import Batch, ImageData
+from eai.tasks.recovery.data import Batch, ImageData, Patterns
 from eai.tasks.recovery.downscaling import Downscale
 from eai.tasks.recovery.patterns import CLASSES, NOISE
 
@@ -67,12 +67,17 @@ def fine_power(image: Images, factor: int) -> Float[Tensor, " b"]:
     return (torch.fft.fft2(image).abs().square() * fine).sum((1, 2, 3))
 
 
+def _weighted(item: PerSample, weight: Float[Tensor, " b"]) -> PerSample:
+    return (item[0], item[1] * weight) if isinstance(item, tuple) else (item, weight)
+
+
 class Scoring:
     """The scores that the task's docstring defines, for given data; without data, those of the slides' patterns."""
 
     def __init__(self, data: ImageData | None) -> None:
         self.classes = CLASSES if data is None else data.classes
         self.noise = NOISE if data is None else data.noise
+        self.extrapolates = isinstance(data, Patterns) and data.n_extrapolation > 0
         self.levels = (data.test_levels or []) if data else []
         self.downscale = data.corruption if data and isinstance(data.corruption, Downscale) else None
 
@@ -93,7 +98,11 @@ class Scoring:
             scores[f"mse/level_{level:g}"] = (mse, near)
         if len(self.classes) > 1:
             scores |= self._by_class(batch, images)
-        return scores | self._of_downscaling(batch, estimate)
+        scores |= self._of_downscaling(batch, estimate)
+        if not self.extrapolates:
+            return scores
+        apart = {f"{name}/extrapolation": (value, batch.beyond.to(mse.dtype)) for name, value in images.items()}
+        return {name: _weighted(item, (~batch.beyond).to(mse.dtype)) for name, item in scores.items()} | apart
 
     def _by_class(self, batch: Batch, images: Mapping[str, Tensor]) -> dict[str, PerSample]:
         references = {"input": batch.y, "fill": mean_fill(batch)}
