@@ -59,6 +59,11 @@ def pixel_mean(squares: Images, chosen: Images) -> tuple[Float[Tensor, " b"], Fl
     return (squares * chosen).sum((1, 2, 3)) / count.clamp(min=1), count
 
 
+def active_units(mean: Float[Tensor, "b latent"]) -> int:
+    """How many numbers of a code vary from sample to sample: those with a variance above 0.01 (Burda et al. 2016)."""
+    return int((mean.var(0, correction=0) > 0.01).sum())
+
+
 def fine_power(image: Images, factor: int) -> Float[Tensor, " b"]:
     """Power at wavelengths below 2 ``factor`` pixels, along rows or columns."""
     height, width = image.shape[-2:]

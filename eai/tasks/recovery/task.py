@@ -65,7 +65,7 @@ from eai.tasks.recovery.data import Batch, ImageData
 from eai.tasks.recovery.downscaling import Downscale
 from eai.tasks.recovery.nets import VAE, Reconstruction
 from eai.tasks.recovery.patterns import CLASSES
-from eai.tasks.recovery.scores import Scoring
+from eai.tasks.recovery.scores import Scoring, active_units
 
 Images = Float[Tensor, "b 1 h w"]
 
@@ -150,8 +150,7 @@ class Recovery(Task[Batch, Reconstruction, Tensor]):
         super().on_validation_epoch_end()
         if self._codes:
             codes = torch.cat(gather(torch.cat(self._codes).cpu()))
-            active = codes.var(0, correction=0) > 0.01
-            self._report({}, {"val/active_units": float(active.sum())})
+            self._report({}, {"val/active_units": float(active_units(codes))})
             self._codes = []
 
     def figures(self, batch: Batch, estimate: Images) -> Mapping[str, Drawing]:
