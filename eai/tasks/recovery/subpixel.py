@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import nn
 from torch.nn import functional
 
@@ -27,7 +29,7 @@ class SubPixel(nn.Module):
         require(factor >= 2, "factor", "at least 2", factor)
         require(kernel >= 1 and kernel % 2 == 1, "kernel", "an odd number", kernel)
         self.factor = factor
-        mode = "circular" if periodic else "zeros"
+        mode: Literal["circular", "zeros"] = "circular" if periodic else "zeros"
         self.increment = nn.Conv2d(1, factor**2, kernel, padding=kernel // 2, padding_mode=mode)
 
     def forward(self, batch: Batch) -> Reconstruction:

@@ -151,7 +151,8 @@ def test_final_figures_show_one_sample_of_each_class_and_codes_only_in_two_dimen
     data.setup()
     few = data.batch("test", 6)
     for latent_dim in (2, 3):
-        task = recovery(VAE(HEIGHT, WIDTH, latent_dim), ELBOLoss()).eval()
+        net = VAE(HEIGHT, WIDTH, latent_dim)
+        task = Recovery(net, ELBOLoss(), torch.optim.Adam, classical=False).eval()
         drawings = task.closing_figures(data, few, task.predict(few))
         assert ("latent_space" in drawings) == (latent_dim == 2)
         figure = drawings["recoveries"]
