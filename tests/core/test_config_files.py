@@ -34,7 +34,8 @@ def overrides_of(path: Path) -> list[str]:
 def few_samples(overrides: list[str]) -> list[str]:
     """Overrides that leave a few samples in each split, where the data have a number of them."""
     data = composed("train", overrides).data
-    return [f"data.{name}=16" for name in ("n_train", "n_val", "n_test") if name in data]
+    names = ("n_train", "n_val", "n_test", "n_extrapolation")
+    return [f"data.{name}=16" for name in names if name in data]
 
 
 FILES = sorted(path for path in CONF.rglob("*.yaml") if path.parent != CONF)
@@ -66,7 +67,7 @@ def test_every_experiment_names_its_source_and_the_score_to_expect(name: str) ->
 
 @pytest.mark.parametrize("task", TASKS)
 def test_headline_of_every_task_has_its_baseline_in_the_same_run(task: str, train: Train) -> None:
-    run = train(f"task={task}", *SMALL)
+    run = train(f"task={task}", *SMALL, *few_samples([f"task={task}"]))
     headline = check_experiment(run.load_config()).headline
     metrics, baselines = read_json(run.metrics), read_json(run.baselines)
     assert headline.score in metrics

@@ -67,6 +67,8 @@ def test_estimate_from_noise_is_the_mean_over_all_classes_and_clean_values(y: li
     [
         # Only the disc is seen: pattern and noise remain equally likely.
         ([1, 0, 0], [1, 0, 0], [1, 0.375, 0.625]),
+        # The disc of the noise class would be 1 here.
+        ([0.3, 0, 0], [1, 0, 0], [0.3, 0.25, 0.9]),
         # A pixel outside the disc agrees with a pattern, which noise does with probability 0.
         ([1, 0.25, 0], [1, 1, 0], [1, 0.25, 0.75]),
         # Only noise can have this value.
