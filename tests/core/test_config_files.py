@@ -11,7 +11,7 @@ import torch
 
 from eai.core.cli import CONFIG_DIR
 from eai.core.config import check_experiment, resolve
-from eai.core.directory import read_json
+from eai.core.files import read_json
 from tests.runs import Train, composed
 
 CONF = Path(CONFIG_DIR)

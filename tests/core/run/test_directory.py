@@ -17,8 +17,9 @@ import torch
 
 import eai.core.directory
 import eai.core.run.processes
-from eai.core.directory import RunDirectory, disk_errors_named, read_json, write_json
+from eai.core.directory import RunDirectory, disk_errors_named
 from eai.core.errors import ConfigError
+from eai.core.files import read_json, write_json
 from eai.core.learn.task import Task
 from eai.core.run.signals import StopSignals
 from tests.runs import TINY, Train
