@@ -130,7 +130,7 @@ def test_threads_of_a_job_do_not_outlive_it(train: Train, monkeypatch: pytest.Mo
     used: list[int] = []
     monkeypatch.setattr(Task, "on_test_start", _noting(Task.on_test_start, used))
     before = torch.get_num_threads()
-    monkeypatch.setattr("eai.core.run.fit._TORCH_THREADS", 2)
+    monkeypatch.setattr("eai.core.run.trainer._TORCH_THREADS", 2)
     try:
         train(*QUICK, run="one")
         train(*QUICK, "accelerator.threads=null", run="free")
