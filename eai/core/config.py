@@ -26,8 +26,9 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from eai.core.directory import RESOLVER, flat_keys
+from eai.core.directory import RESOLVER
 from eai.core.errors import ConfigError
+from eai.core.files import flat_keys
 from eai.core.schema import Experiment
 from eai.core.trust import hints_of, holds_no_nodes, kinds_in, root_kinds, trusted, whitelist
 

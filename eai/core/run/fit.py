@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from eai.core.config import named_by_key
-from eai.core.directory import RunDirectory, disk_errors_named, hyperparameters, write_json
+from eai.core.directory import COSMETIC, RunDirectory, disk_errors_named
+from eai.core.files import write_json
 from eai.core.learn.data import DataModule
 from eai.core.learn.figures import FIGURE_SAMPLES, Drawing, learning_curves, save_drawings, score_curve
 from eai.core.learn.ranks import processes, rank
@@ -172,3 +174,28 @@ def _final_drawings(cfg: DictConfig, data: DataModule[Any], task: Task, history:
         drawings["learning_curves"] = learning_curves(history.points)
         drawings["monitored_score"] = score_curve(history.points, cfg.monitor.score)
     return drawings
+
+
+def hyperparameters(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, str | float]:
+    """What TensorBoard's HParams tab shows of a run: what was typed or swept, and the seed.
+
+    Args:
+        cfg: the resolved configuration.
+        overrides: ``key=value`` and ``group=option``.
+
+    TensorBoard drops a None and with it the key, so that rows of one sweep would not line up; null becomes a text, and
+    so does a list.
+    """
+    shown: dict[str, Any] = {}
+    for override in overrides:
+        key, _, typed = override.lstrip("+").partition("=")
+        if key.partition(".")[0].startswith("hydra") or key in COSMETIC or override.startswith("~"):
+            continue
+        value = None if "/" in key else OmegaConf.select(cfg, key)
+        shown[key] = typed if OmegaConf.is_dict(value) or "/" in key else value
+    shown.setdefault("seed", cfg.seed)
+    return {key: "null" if value is None else _plain(value) for key, value in shown.items()}
+
+
+def _plain(value: Any) -> str | float:
+    return value if isinstance(value, str | int | float) else str(value)

@@ -17,8 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from eai.core.cli import log_to
 from eai.core.config import check_experiment, check_trainer, portable, resolve
-from eai.core.directory import COSMETIC, RunDirectory, disk_errors_named, flat_keys
+from eai.core.directory import COSMETIC, RunDirectory, disk_errors_named
 from eai.core.errors import ConfigError
+from eai.core.files import flat_keys
 from eai.core.learn.ranks import cluster_environment, from_rank_zero, joined, processes, rank, same_everywhere
 from eai.core.packages import versions
 from eai.core.run.build import build_data_and_task, preflight

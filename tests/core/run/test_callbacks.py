@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from eai.core.directory import read_json
 from eai.core.errors import ConfigError, Interrupted
+from eai.core.files import read_json
 from eai.core.run.checkpoints import LastCheckpoint
 from tests.runs import TINY, Train, assert_same_result, curves_of
 
