@@ -19,7 +19,7 @@ from eai.tasks.recovery.patterns import NOISE, class_means
 from eai.tasks.recovery.statistical import Analogues, LinearRegression, OptimalInterpolation
 
 # Error s of optimal interpolation, scale s of analogues: in units of σ where noise is Gaussian, else of grey values.
-ERRORS, NOISE_FACTORS = (0.003, 0.01, 0.03, 0.1, 0.2, 0.4), (0.6, 0.7, 0.85, 1.0, 1.2)
+ERRORS, NOISE_FACTORS = (0.01, 0.03, 0.1, 0.2, 0.4), (0.6, 0.7, 0.85, 1.0, 1.2)
 SCALES, NOISE_SCALES = (0.1, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0), (1.0, 2.0, 3.0, 5.0, 7.0, 10.0)
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)  # λ of the linear regression, in grey values²
 REGRESSED_PIXELS = 4096  # a regression of more would take minutes to fit
