@@ -14,7 +14,7 @@ from eai.core.learn.figures import render
 from eai.core.learn.scores import SampleMeans
 from eai.tasks.dynamics import plots_scores, scores
 from eai.tasks.dynamics.advection import Advection2D, Fourier, VariableSpeed
-from eai.tasks.dynamics.baselines import persistence
+from eai.tasks.dynamics.baselines import climatological_mean, persistence
 from eai.tasks.dynamics.burgers import Burgers
 from eai.tasks.dynamics.data import Batch, SingleWave, Trajectories, nothing_static
 from eai.tasks.dynamics.forecast import Forecast, RolloutMSE, Unroll, forecast, one_step, rollout
@@ -272,6 +272,18 @@ def test_every_figure_can_be_drawn(data: Trajectories, graph: Graph, static: int
         assert render(drawing).startswith(b"\x89PNG")
         for axes in drawing.axes:
             assert axes.get_xlabel() or axes.get_ylabel() or axes.get_title(), name
+
+
+def test_climatology_is_the_mean_of_the_training_states(generator: torch.Generator) -> None:
+    u = torch.randn(B, T, N, C, generator=generator) + 3
+    assert climatological_mean(nothing_static(u)).item() == pytest.approx(u.double().mean().item(), rel=1e-6)
+
+
+def test_skill_is_the_share_of_the_mean_square_error_of_persistence_that_is_gone() -> None:
+    means = {"mse": 0.09, "mse_persistence": 0.36, "mse_lead/03": 0.02, "mse_lead_persistence/03": 0.16, "nrmse": 0.5}
+    assert make_task(ring(N, 2)).summarise(means) == pytest.approx(
+        {"mse": 0.09, "nrmse": 0.5, "skill_persistence": 0.75, "skill_persistence/lead_03": 0.875}
+    )
 
 
 def test_comparison_draws_the_strongest_of_many_methods_whatever_their_names() -> None:

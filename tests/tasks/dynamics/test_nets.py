@@ -153,6 +153,19 @@ def test_scales_are_those_of_the_training_data() -> None:
     assert net.linear.static_std.item() == pytest.approx(batch.static.std().item())
 
 
+def test_interaction_network_does_not_depend_on_the_units_of_its_data(generator: torch.Generator) -> None:
+    u, static = torch.randn(B, 5, N, 1, generator=generator), torch.randn(B, N, 2, generator=generator)
+    torch.manual_seed(0)
+    net = InteractionNetwork(ring(N, 2), 2, 7, 2)
+    torch.nn.init.normal_(net.decoder[-1].weight)
+    net.fit_scales(Batch(u, static))
+    after = net(u[:, 0], static)
+    assert (after - u[:, 0]).abs().min() > 1e-3
+    # The same data in degrees Fahrenheit, say, and another unit of the static features.
+    net.fit_scales(Batch(1.8 * u + 32, 7 * static - 3))
+    torch.testing.assert_close(net(1.8 * u[:, 0] + 32, 7 * static - 3), 1.8 * after + 32, rtol=1e-4, atol=1e-3)
+
+
 def test_interaction_network_starts_as_persistence_plus_its_stencil(generator: torch.Generator) -> None:
     torch.manual_seed(0)
     u = torch.randn(B, N, 1, generator=generator)
