@@ -12,9 +12,20 @@ from torch import Tensor, nn
 from eai.core.errors import require
 from eai.tasks.assimilation.batch import Batch
 from eai.tasks.assimilation.covariance import Covariance
-from eai.tasks.assimilation.observations import ObservationError, ObservationOperator
+from eai.tasks.assimilation.observations import ObservationError, ObservationOperator, cholesky
 
-OUTER_LOOPS = 10  # Gauss-Newton loops for a non-linear H
+LOOPS = 100  # of Gauss-Newton for a non-linear H, at most
+HALVINGS = 30  # of one of its steps, at most
+TOLERANCE = 1e-8  # of √(gᵀBg), relative to that at the background
+
+
+class Regression(NamedTuple):
+    """The analysis x_b + B H'ᵀ w, w = (H' B H'ᵀ + E)⁻¹ d, of departures d with the error covariance E."""
+
+    weights: Float[Tensor, "b p"]  # w
+    dual: Float[Tensor, "b n"]  # H'ᵀ w, B⁻¹ times the increment
+    observed: Float[Tensor, "b p p"]  # H' B H'ᵀ
+    factor: Float[Tensor, "b p p"]  # of Cholesky, of H' B H'ᵀ + E
 
 
 class Cost(nn.Module, ABC):
@@ -59,18 +70,27 @@ class Cost(nn.Module, ABC):
         entries = self.covariance.entries(index[:, :, None, :, None], index[:, None, :, None, :])
         return torch.einsum("bpqkl,bpk,bql->bpq", entries, weight.double(), weight.double())
 
-    def spread(self, state: Float[Tensor, "b n"], weights: Float[Tensor, "b p"], batch: Batch) -> Float[Tensor, "b n"]:
-        """B Hᵀ w."""
-        return self.covariance.multiply(self.operator.adjoint(state, (weights * batch.obs_mask).double(), batch))
+    def regress(
+        self, state: Float[Tensor, "b n"], departures: Float[Tensor, "b p"], error: Float[Tensor, "b p p"], batch: Batch
+    ) -> Regression:
+        """The analysis of ``departures`` with the error covariance ``error``, H linearised at ``state``.
+
+        Rows and columns of padding in ``error`` are those of the identity, which affects no result.
+        """
+        observed = self.observed_covariance(state, batch)
+        factor = cholesky(observed + error)
+        weights = torch.cholesky_solve(departures.double()[:, :, None], factor)[:, :, 0] * batch.obs_mask
+        return Regression(weights, self.operator.adjoint(state, weights, batch), observed, factor)
 
 
 class Optimum(NamedTuple):
-    """The exact minimum of J: x*, J*, DFS, and the diagonal of H B Hᵀ at the background."""
+    """The minimum of J: x*, J*, DFS, the diagonal of H B Hᵀ at the background, and 1 where the search converged."""
 
     state: Float[Tensor, "b n"]
     cost: Float[Tensor, " b"]
     dfs: Float[Tensor, " b"]
     background_variance: Float[Tensor, "b p"]
+    converged: Float[Tensor, " b"]
 
 
 class VariationalCost(Cost):
@@ -79,9 +99,11 @@ class VariationalCost(Cost):
     The value for a sample does not depend on the rest of the batch or on padding.
     """
 
+    _latest: tuple[Batch, Optimum] | None = None
+
     def forward(self, analysis: Float[Tensor, "b n"], batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         analysis = analysis.to(self.dtype)
-        residual = (batch.y - self.operator(analysis, batch)) * batch.obs_mask
+        residual = self._residual(analysis, batch)
         weighed = self.obs_error.weigh(residual, batch, self.covariance.n)
         return {
             "background": 0.5 * self.covariance.squared_norm(analysis - batch.xb).to(self.dtype),
@@ -91,8 +113,7 @@ class VariationalCost(Cost):
     def gradient(self, analysis: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b n"]:
         """∇J = B⁻¹ (x − x_b) − H'ᵀ R⁻¹ (y − H(x)), float64."""
         x = analysis.double()
-        residual = (batch.y - self.operator(x, batch)) * batch.obs_mask
-        weighed = self.obs_error.weigh(residual, batch, self.covariance.n).double()
+        weighed = self.obs_error.weigh(self._residual(x, batch), batch, self.covariance.n).double()
         return self.covariance.solve(x - batch.xb) - self.operator.adjoint(x, weighed, batch)
 
     def curvature(
@@ -107,50 +128,32 @@ class VariationalCost(Cost):
     def minimiser(self, batch: Batch) -> Float[Tensor, "b n"]:
         """The BLUE: x* = x_b + K d, K = B Hᵀ (H B Hᵀ + R)⁻¹, d = y − H x_b; a p × p Cholesky per sample.
 
-        For a non-linear H, Gauss-Newton: H is linearised anew at each of ten iterates. The result is a stationary
-        point, and the least cost unless J has several minima.
+        For a non-linear H, Gauss-Newton from the background: each step is halved until J falls, and a sample is done
+        when √(gᵀBg), g = ∇J, is 1e-8 of that at the background. That is the least cost unless J has several minima.
         """
-        background = batch.xb.double()
-        state = background
-        for _ in range(1 if self.operator.linear else OUTER_LOOPS):
-            departure = self.operator.tangent(state, state - background, batch) * batch.obs_mask
-            d = (batch.y - self.operator(state, batch)) * batch.obs_mask + departure
-            weights = torch.cholesky_solve(d.double()[:, :, None], self._factor(state, batch))[:, :, 0]
-            state = background + self.spread(state, weights, batch)
-        return state
+        return self._search(batch)[0]
 
     def minimum(self, batch: Batch) -> Float[Tensor, " b"]:
         """J* = ½ dᵀ (H B Hᵀ + R)⁻¹ d for a linear H; else J at :meth:`minimiser`."""
-        if not self.operator.linear:
-            return self.total(self.minimiser(batch), batch).double()
-        d = self.innovation(batch).double()
-        weights = torch.cholesky_solve(d[:, :, None], self._factor(batch.xb.double(), batch))[:, :, 0]
-        return 0.5 * (d * weights).sum(1)
-
-    def optimum(self, batch: Batch) -> Optimum:
-        """:meth:`minimiser`, :meth:`minimum` and :meth:`degrees_of_freedom` of a batch; one Cholesky if H is linear."""
-        background = batch.xb.double()
-        observed = self.observed_covariance(background, batch)
-        variance = observed.diagonal(dim1=1, dim2=2)
-        if not self.operator.linear:
-            return Optimum(self.minimiser(batch), self.minimum(batch), self.degrees_of_freedom(batch), variance)
-        factor = torch.linalg.cholesky(observed + self.obs_error.matrix(batch, self.covariance.n))
-        d = self.innovation(batch).double()
-        weights = torch.cholesky_solve(d[:, :, None], factor)[:, :, 0]
-        gain = torch.cholesky_solve(observed, factor)
-        return Optimum(
-            background + self.spread(background, weights, batch),
-            0.5 * (d * weights).sum(1),
-            gain.diagonal(dim1=1, dim2=2).sum(1),
-            variance,
-        )
+        return self.optimum(batch).cost
 
     def degrees_of_freedom(self, batch: Batch) -> Float[Tensor, " b"]:
         """DFS = tr(H K) = tr(H B Hᵀ (H B Hᵀ + R)⁻¹): how many numbers the analysis takes from the observations."""
-        state = self.minimiser(batch)
-        observed = self.observed_covariance(state, batch)
-        gain = torch.cholesky_solve(observed, self._factor(state, batch))
-        return gain.diagonal(dim1=1, dim2=2).sum(1)
+        return self.optimum(batch).dfs
+
+    def optimum(self, batch: Batch) -> Optimum:
+        """The minimiser and what is known of it; kept, so that all methods scored on a batch share it."""
+        if self._latest is None or any(a is not b for a, b in zip(self._latest[0], batch, strict=True)):
+            state, converged = self._search(batch)
+            linear = self._linearised(state, batch)
+            observed = self.observed_covariance(batch.xb.double(), batch)
+            gain = torch.cholesky_solve(linear.observed, linear.factor)
+            cost = 0.5 * (self.innovation(batch) * linear.weights).sum(1)
+            if not self.operator.linear:
+                cost = self.total(state, batch).double()
+            variance, dfs = observed.diagonal(dim1=1, dim2=2), gain.diagonal(dim1=1, dim2=2).sum(1)
+            self._latest = batch, Optimum(state, cost, dfs, variance, converged)
+        return self._latest[1]
 
     def analysis_variance(self, batch: Batch) -> Float[Tensor, "b n"]:
         """The diagonal of A = (I − K H) B."""
@@ -160,13 +163,60 @@ class VariationalCost(Cost):
         weight = weight * batch.obs_mask[:, :, None]
         entries = self.covariance.entries(index[:, :, :, None], points)
         observed = (entries * weight[..., None]).sum(2)
-        half = torch.linalg.solve_triangular(self._factor(state, batch), observed, upper=False)
+        half = torch.linalg.solve_triangular(self._linearised(state, batch).factor, observed, upper=False)
         return self.covariance.entries(points, points) - half.square().sum(1)
 
-    def _factor(self, state: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b p p"]:
-        """The Cholesky factor of H B Hᵀ + R. Padding gets unit variance, which affects no result."""
-        error = self.obs_error.matrix(batch, self.covariance.n)
-        return torch.linalg.cholesky(self.observed_covariance(state, batch) + error)
+    def _residual(self, state: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b p"]:
+        return (batch.y - self.operator(state, batch)) * batch.obs_mask
+
+    def _linearised(self, state: Float[Tensor, "b n"], batch: Batch) -> Regression:
+        """The analysis for H linearised at ``state``; the BLUE for a linear H, wherever that is."""
+        departures = self._residual(state, batch) + self.operator.tangent(state, state - batch.xb, batch)
+        return self.regress(state, departures, self.obs_error.matrix(batch, self.covariance.n), batch)
+
+    def _search(self, batch: Batch) -> tuple[Float[Tensor, "b n"], Float[Tensor, " b"]]:
+        """The minimiser, and 1 where it was reached to the tolerance."""
+        background = batch.xb.double()
+        converged = background.new_ones(len(background))
+        if self.operator.linear:
+            return background + self.covariance.multiply(self._linearised(background, batch).dual), converged
+        # Iterate in v, x = x_b + B v: then neither J nor its gradient needs B⁻¹.
+        dual, converged, limit = torch.zeros_like(background), converged * 0, None
+        open_ = torch.arange(len(background), device=background.device)
+        for _ in range(LOOPS):
+            part, v = Batch(*(field[open_] for field in batch)), dual[open_]
+            state = part.xb + self.covariance.multiply(v)
+            weighed = self.obs_error.weigh(self._residual(state, part), part, self.covariance.n)
+            gradient = v - self.operator.adjoint(state, weighed.double(), part)
+            steepness = (gradient * self.covariance.multiply(gradient)).sum(1)
+            limit = TOLERANCE**2 * steepness if limit is None else limit
+            done = steepness <= limit
+            converged[open_[done]] = 1
+            if done.all():
+                break
+            step = self._linearised(state, part).dual - v
+            dual[open_] = torch.where(done[:, None], v, v + self._length(v, step, gradient, part)[:, None] * step)
+            open_, limit = open_[~done], limit[~done]
+        return background + self.covariance.multiply(dual), converged
+
+    def _length(self, v: Tensor, step: Tensor, gradient: Tensor, batch: Batch) -> Float[Tensor, " b"]:
+        """The first of 1, ½, ¼, … at which J falls as Armijo asks, but for rounding."""
+
+        def cost(length: Tensor) -> Tensor:
+            dual = v + length[:, None] * step
+            increment = self.covariance.multiply(dual)
+            residual = self._residual(batch.xb + increment, batch)
+            weighed = self.obs_error.weigh(residual, batch, self.covariance.n)
+            return 0.5 * (dual * increment).sum(1) + 0.5 * (residual * weighed).sum(1)
+
+        length = v.new_ones(len(v))
+        start, slope = cost(0 * length), (gradient * self.covariance.multiply(step)).sum(1)
+        for _ in range(HALVINGS):
+            falls = cost(length) <= start + 1e-4 * length * slope + 1e-14 * start
+            if falls.all():
+                break
+            length = torch.where(falls, length, length / 2)
+        return length
 
 
 class SlidesCost(Cost):
@@ -195,8 +245,5 @@ class SlidesCost(Cost):
         """z* = B Hᵀ (H B Hᵀ + (p² σ_o²/b) I)⁻¹ y, for linear H and batches without padding."""
         require(bool((batch.obs_mask == 1).all()), "obs_mask", "no padded observation", "some")
         b, p = batch.y.shape
-        state = batch.xb.double()
-        variance = p**2 * batch.obs_sigma.double() ** 2 / b
-        factor = torch.linalg.cholesky(self.observed_covariance(state, batch) + torch.diag_embed(variance))
-        weights = torch.cholesky_solve(batch.y.double()[:, :, None], factor)[:, :, 0]
-        return self.spread(state, weights, batch)
+        error = torch.diag_embed(p**2 * batch.obs_sigma.double() ** 2 / b)
+        return self.covariance.multiply(self.regress(batch.xb.double(), batch.y, error, batch).dual)

@@ -225,7 +225,7 @@ class ObservationError:
         if not self.correlation_length:
             return batch.obs_sigma * white
         whole = batch._replace(obs_mask=torch.ones_like(batch.obs_mask))
-        return (torch.linalg.cholesky(self.matrix(whole, n)) @ white[:, :, None])[:, :, 0]
+        return (cholesky(self.matrix(whole, n)) @ white[:, :, None])[:, :, 0]
 
     def matrix(self, batch: Batch, n: int) -> Float[Tensor, "b p p"]:
         """R per sample, float64; where an observation takes no part, a row and column of the identity."""
@@ -244,5 +244,21 @@ class ObservationError:
         masked = residual * batch.obs_mask
         if not self.correlation_length:
             return masked / batch.obs_sigma.to(masked.dtype) ** 2
-        factor = torch.linalg.cholesky(self.matrix(batch, n))
+        factor = cholesky(self.matrix(batch, n))
         return torch.cholesky_solve(masked.double()[:, :, None], factor)[:, :, 0]
+
+
+def cholesky(matrix: Float[Tensor, "b p p"]) -> Float[Tensor, "b p p"]:
+    """The Cholesky factors L of R or H B Hᵀ + R, L Lᵀ = matrix.
+
+    Raises:
+        ValueError: one of them is singular, as R is if two observations at one point have perfectly correlated errors.
+    """
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    require(
+        not bool(info.any()),
+        "obs_error",
+        "a positive definite R (with a correlation_length no two observations at one point)",
+        f"a singular one in {int((info > 0).sum())} of {len(matrix)} samples",
+    )
+    return factor
