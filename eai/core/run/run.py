@@ -104,6 +104,7 @@ def train(
         ConfigError: the configuration cannot work; raised before anything is written.
         RunInUseError: another process works in the directory.
         NonFiniteLossError: the loss stopped being a number; the checkpoints written before stay.
+        ExplodedLossError: it grew to a million times its first epoch's mean.
         RankError: one of the run's processes failed.
         DiskFullError: the last good checkpoint stays.
         Interrupted: a signal stopped the training, after ``last.ckpt`` was written.

@@ -12,11 +12,8 @@ from torch import Tensor, nn
 from eai.core.errors import require
 from eai.tasks.assimilation.batch import Batch
 from eai.tasks.assimilation.covariance import Covariance
+from eai.tasks.assimilation.newton import damped_newton
 from eai.tasks.assimilation.observations import ObservationError, ObservationOperator, cholesky
-
-LOOPS = 100  # of Gauss-Newton for a non-linear H, at most
-HALVINGS = 30  # of one of its steps, at most
-TOLERANCE = 1e-8  # of √(gᵀBg), relative to that at the background
 
 
 class Regression(NamedTuple):
@@ -103,33 +100,53 @@ class VariationalCost(Cost):
 
     def forward(self, analysis: Float[Tensor, "b n"], batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         analysis = analysis.to(self.dtype)
-        residual = self._residual(analysis, batch)
-        weighed = self.obs_error.weigh(residual, batch, self.covariance.n)
         return {
             "background": 0.5 * self.covariance.squared_norm(analysis - batch.xb).to(self.dtype),
-            "observation": 0.5 * (residual * weighed).sum(1).to(self.dtype),
+            "observation": self.observation_term(analysis, batch).to(self.dtype),
         }
+
+    def observation_term(self, state: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, " b"]:
+        """½ (y−H(x))ᵀ R⁻¹ (y−H(x)), in the precision of the state."""
+        residual = (batch.y - self.operator(state, batch)) * batch.obs_mask
+        return 0.5 * (residual * self.obs_error.weigh(residual, batch, self.covariance.n)).sum(1)
+
+    def pull(self, state: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b n"]:
+        """H'ᵀ R⁻¹ (y − H(x)), the observations' part of −∇J, float64."""
+        x = state.double()
+        residual = (batch.y - self.operator(x, batch)) * batch.obs_mask
+        weighed = self.obs_error.weigh(residual, batch, self.covariance.n).double()
+        return self.operator.adjoint(x, weighed, batch)
 
     def gradient(self, analysis: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b n"]:
         """∇J = B⁻¹ (x − x_b) − H'ᵀ R⁻¹ (y − H(x)), float64."""
-        x = analysis.double()
-        weighed = self.obs_error.weigh(self._residual(x, batch), batch, self.covariance.n).double()
-        return self.covariance.solve(x - batch.xb) - self.operator.adjoint(x, weighed, batch)
+        return self.covariance.solve(analysis.double() - batch.xb) - self.pull(analysis, batch)
+
+    def observed_curvature(
+        self, state: Float[Tensor, "b n"], direction: Float[Tensor, "b n"], batch: Batch
+    ) -> Float[Tensor, "b n"]:
+        """H'ᵀ R⁻¹ H' v, the observations' part of the Gauss-Newton Hessian at x times v, float64."""
+        x, v = state.double(), direction.double()
+        observed = self.operator.tangent(x, v, batch) * batch.obs_mask
+        weighed = self.obs_error.weigh(observed, batch, self.covariance.n).double()
+        return self.operator.adjoint(x, weighed, batch)
 
     def curvature(
         self, analysis: Float[Tensor, "b n"], direction: Float[Tensor, "b n"], batch: Batch
     ) -> Float[Tensor, "b n"]:
         """(B⁻¹ + H'ᵀ R⁻¹ H') v, the Gauss-Newton Hessian at x times v, float64."""
-        x, v = analysis.double(), direction.double()
-        observed = self.operator.tangent(x, v, batch) * batch.obs_mask
-        weighed = self.obs_error.weigh(observed, batch, self.covariance.n).double()
-        return self.covariance.solve(v) + self.operator.adjoint(x, weighed, batch)
+        return self.covariance.solve(direction) + self.observed_curvature(analysis, direction, batch)
+
+    def near(self, batch: Batch) -> tuple[VariationalCost, Batch]:
+        """A quadratic cost near J, with its observations; J itself for a linear H (see ``ObservationOperator.near``)."""
+        variance = self.covariance.entries(batch.obs_index, batch.obs_index)
+        operator, like = self.operator.near(batch, variance)
+        return (self if self.operator.linear else VariationalCost(self.covariance, operator, self.obs_error)), like
 
     def minimiser(self, batch: Batch) -> Float[Tensor, "b n"]:
         """The BLUE: x* = x_b + K d, K = B Hᵀ (H B Hᵀ + R)⁻¹, d = y − H x_b; a p × p Cholesky per sample.
 
-        For a non-linear H, Gauss-Newton from the background: each step is halved until J falls, and a sample is done
-        when √(gᵀBg), g = ∇J, is 1e-8 of that at the background. That is the least cost unless J has several minima.
+        For a non-linear H, Gauss-Newton from the background, with a line search for each sample, until √(gᵀBg), g = ∇J,
+        is 1e-8 of that at the background (:func:`damped_newton`): the least cost unless J has several minima.
         """
         return self._search(batch)[0]
 
@@ -166,57 +183,34 @@ class VariationalCost(Cost):
         half = torch.linalg.solve_triangular(self._linearised(state, batch).factor, observed, upper=False)
         return self.covariance.entries(points, points) - half.square().sum(1)
 
-    def _residual(self, state: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b p"]:
-        return (batch.y - self.operator(state, batch)) * batch.obs_mask
-
     def _linearised(self, state: Float[Tensor, "b n"], batch: Batch) -> Regression:
         """The analysis for H linearised at ``state``; the BLUE for a linear H, wherever that is."""
-        departures = self._residual(state, batch) + self.operator.tangent(state, state - batch.xb, batch)
-        return self.regress(state, departures, self.obs_error.matrix(batch, self.covariance.n), batch)
+        departures = batch.y - self.operator(state, batch) + self.operator.tangent(state, state - batch.xb, batch)
+        error = self.obs_error.matrix(batch, self.covariance.n)
+        return self.regress(state, departures * batch.obs_mask, error, batch)
 
     def _search(self, batch: Batch) -> tuple[Float[Tensor, "b n"], Float[Tensor, " b"]]:
         """The minimiser, and 1 where it was reached to the tolerance."""
         background = batch.xb.double()
-        converged = background.new_ones(len(background))
         if self.operator.linear:
-            return background + self.covariance.multiply(self._linearised(background, batch).dual), converged
-        # Iterate in v, x = x_b + B v: then neither J nor its gradient needs B⁻¹.
-        dual, converged, limit = torch.zeros_like(background), converged * 0, None
-        open_ = torch.arange(len(background), device=background.device)
-        for _ in range(LOOPS):
-            part, v = Batch(*(field[open_] for field in batch)), dual[open_]
-            state = part.xb + self.covariance.multiply(v)
-            weighed = self.obs_error.weigh(self._residual(state, part), part, self.covariance.n)
-            gradient = v - self.operator.adjoint(state, weighed.double(), part)
-            steepness = (gradient * self.covariance.multiply(gradient)).sum(1)
-            limit = TOLERANCE**2 * steepness if limit is None else limit
-            done = steepness <= limit
-            converged[open_[done]] = 1
-            if done.all():
-                break
-            step = self._linearised(state, part).dual - v
-            dual[open_] = torch.where(done[:, None], v, v + self._length(v, step, gradient, part)[:, None] * step)
-            open_, limit = open_[~done], limit[~done]
-        return background + self.covariance.multiply(dual), converged
+            increment = self.covariance.multiply(self._linearised(background, batch).dual)
+            return background + increment, background.new_ones(len(background))
 
-    def _length(self, v: Tensor, step: Tensor, gradient: Tensor, batch: Batch) -> Float[Tensor, " b"]:
-        """The first of 1, ½, ¼, … at which J falls as Armijo asks, but for rounding."""
+        # In v, x = x_b + B v, neither J nor its gradient needs B⁻¹.
+        def at(v: Tensor, rows: Tensor) -> tuple[Batch, Tensor]:
+            part = Batch(*(field[rows] for field in batch))
+            return part, part.xb + self.covariance.multiply(v)
 
-        def cost(length: Tensor) -> Tensor:
-            dual = v + length[:, None] * step
-            increment = self.covariance.multiply(dual)
-            residual = self._residual(batch.xb + increment, batch)
-            weighed = self.obs_error.weigh(residual, batch, self.covariance.n)
-            return 0.5 * (dual * increment).sum(1) + 0.5 * (residual * weighed).sum(1)
+        def value(v: Tensor, rows: Tensor) -> Tensor:
+            part, state = at(v, rows)
+            return 0.5 * (v * (state - part.xb)).sum(1) + self.observation_term(state, part)
 
-        length = v.new_ones(len(v))
-        start, slope = cost(0 * length), (gradient * self.covariance.multiply(step)).sum(1)
-        for _ in range(HALVINGS):
-            falls = cost(length) <= start + 1e-4 * length * slope + 1e-14 * start
-            if falls.all():
-                break
-            length = torch.where(falls, length, length / 2)
-        return length
+        def propose(v: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+            part, state = at(v, rows)
+            return v - self.pull(state, part), self._linearised(state, part).dual - v
+
+        v, converged = damped_newton(torch.zeros_like(background), value, propose, self.covariance.multiply)
+        return background + self.covariance.multiply(v), converged
 
 
 class SlidesCost(Cost):

@@ -14,6 +14,9 @@ from eai.core.errors import require
 from eai.tasks.assimilation.batch import Batch
 
 
+ALONE = 12  # Newton steps for one observation alone
+
+
 class ObservationNetwork:
     """Positions of the observations: distinct grid points or points between them, new in every sample or fixed.
 
@@ -116,6 +119,15 @@ class ObservationOperator(nn.Module, ABC):
         spread = (values[:, :, None] * weight).flatten(1)
         return spread.new_zeros(state.shape).scatter_add(1, index.flatten(1), spread)
 
+    @abstractmethod
+    def near(self, batch: Batch, variance: Float[Tensor, "b p"]) -> tuple[LinearOperator, Batch]:
+        """A linear operator with observations y and σ of it that mean nearly the same; itself for a linear H.
+
+        Args:
+            batch: the samples.
+            variance: of the background error at the observations.
+        """
+
     def matrix(self, state: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b p n"]:
         """H' as a dense matrix, for tests and small problems."""
         index, weight = self.stencil(state, batch)
@@ -132,6 +144,9 @@ def apply_stencil(
 
 class LinearOperator(ObservationOperator):
     linear = True
+
+    def near(self, batch: Batch, variance: Float[Tensor, "b p"]) -> tuple[LinearOperator, Batch]:
+        return self, batch
 
     def forward(self, state: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b p"]:
         return apply_stencil(*self.stencil(state, batch), state)
@@ -187,15 +202,35 @@ class PointwiseFunction(ObservationOperator):
         super().__init__()
         self.inner, self.function = inner, function
 
+    def _of(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """f and its derivative."""
+        if self.function == "exp":
+            return values.exp(), values.exp()
+        return values.abs(), values.sign()
+
     def forward(self, state: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b p"]:
-        values = self.inner(state, batch)
-        return values.exp() if self.function == "exp" else values.abs()
+        return self._of(self.inner(state, batch))[0]
 
     def stencil(self, state: Float[Tensor, "b n"], batch: Batch) -> tuple[Int[Tensor, "b p k"], Float[Tensor, "b p k"]]:
         index, weight = self.inner.stencil(state, batch)
-        values = apply_stencil(index, weight, state)
-        slope = values.exp() if self.function == "exp" else values.sign()
-        return index, weight * slope[:, :, None]
+        return index, weight * self._of(apply_stencil(index, weight, state))[1][:, :, None]
+
+    def near(self, batch: Batch, variance: Float[Tensor, "b p"]) -> tuple[LinearOperator, Batch]:
+        """Observations of L: f is linearised at z, to where the observation alone would move the background L x_b.
+
+        z minimises (z − L x_b)²/(2 variance) + (y − f(z))²/(2 σ²), by Newton steps no longer than the background's
+        standard deviation. Then y' = z + (y − f(z))/f'(z), σ' = σ/|f'(z)|.
+        """
+        background, sigma = self.inner(batch.xb.double(), batch), batch.obs_sigma.double()
+        z, longest = background, variance.sqrt()
+        for _ in range(ALONE):
+            value, slope = self._of(z)
+            precision = slope**2 / sigma**2 + 1 / variance
+            step = (slope * (batch.y - value) / sigma**2 - (z - background) / variance) / precision
+            z = z + step.clamp(-longest, longest)
+        value, slope = self._of(z)
+        slope = torch.where(slope < 0, slope.clamp(max=-1e-6), slope.clamp(min=1e-6))
+        return self.inner, batch._replace(y=z + (batch.y - value) / slope, obs_sigma=sigma / slope.abs())
 
 
 class ObservationError:

@@ -25,6 +25,7 @@ def analysis_diagnostics(cost: VariationalCost, batch: Batch, analysis: Float[Te
         "j": terms["background"] + terms["observation"],
         "j_background_term": terms["background"],
         "j_optimum": optimum.cost,
+        "unconverged": 1 - optimum.converged,
         "j_background": cost.total(batch.xb, batch),
         "p": p,
         "dfs": optimum.dfs,
@@ -76,6 +77,7 @@ def final_scores(means: Mapping[str, float]) -> dict[str, float]:
     scores = {
         "j_ratio": j / optimum if optimum > 0 else math.inf,
         "j_skill": 1 - (j - optimum) / (background - optimum) if background > optimum else math.nan,
+        "optimum_unconverged": means["unconverged"],
         "chi2": 2 * j / means["p"],
         "rmse_background": root("mse_background"),
         "rmse_analysis": root("mse_analysis"),

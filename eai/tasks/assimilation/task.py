@@ -5,6 +5,7 @@ exact minimiser (BLUE), d_ob = y − H(x_b), d_oa = y − H(x_a), d_ab = H(x_a) 
 
 * ``j_ratio`` = ΣJ(x_a) / ΣJ(x*): 1 at the optimum.
 * ``j_skill`` = 1 − (J − J*)/(J_b − J*): 0 for the background, 1 for the optimum.
+* ``optimum_unconverged``: share of the samples whose search for x* did not converge; 0 for a linear H.
 * ``chi2`` = 2ΣJ/Σp; 1 is expected at the optimum of a consistent experiment.
 * ``loss`` = the training loss (J, or the slides' own), with ``loss/background`` and ``loss/observation``.
 * ``rmse_background``, ``rmse_analysis``, ``rmse_optimum``: root mean square distance from the truth x_t.
@@ -20,6 +21,7 @@ exact minimiser (BLUE), d_ob = y − H(x_b), d_oa = y − H(x_a), d_ab = H(x_a) 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -40,7 +42,7 @@ from eai.tasks.assimilation.scores import (
     ratio_by_number,
     with_fewer_observations,
 )
-from eai.tasks.assimilation.solver import UnrolledSolver, conjugate_gradients
+from eai.tasks.assimilation.solver import UnrolledSolver, best_scale, conjugate_gradients
 
 RIVAL_STEPS = 8  # of conjugate gradients, beside a net that has no steps of its own
 
@@ -93,10 +95,13 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
     def baselines(self, data: DataModule[Batch]) -> Mapping[str, Callable[[Batch], Tensor]]:
         solver = self.net if isinstance(self.net, UnrolledSolver) else None
         steps = solver.steps if solver else RIVAL_STEPS
+        tuned = cache(lambda: best_scale(self.cost, self.transfer_batch_to_device(data.batch("val", 500), self.device, 0), steps))
         references: dict[str, Callable[[Batch], Tensor]] = {
             "background": lambda batch: batch.xb,
-            f"pcg_{steps}_background": lambda batch: conjugate_gradients(self.cost, batch, steps, "background"),
-            f"pcg_{steps}_uniform": lambda batch: conjugate_gradients(self.cost, batch, steps, "uniform"),
+            f"pcg_{steps}_background": lambda batch: conjugate_gradients(self.cost, batch, steps),
+            f"pcg_{steps + 2}_background": lambda batch: conjugate_gradients(self.cost, batch, steps + 2),
+            f"pcg_{steps}_uniform": lambda batch: conjugate_gradients(self.cost, batch, steps, 1.0),
+            f"pcg_{steps}_tuned": lambda batch: conjugate_gradients(self.cost, batch, steps, tuned()),
             "blue": self.cost.minimiser,
         }
         if solver:
