@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from eai.core.cli import log_to
-from eai.core.config import check_experiment, check_trainer, portable, resolve
+from eai.core.config import check_experiment, check_trainer, portable, refuse_shared, resolve
 from eai.core.directory import COSMETIC, RunDirectory, disk_errors_named, flat_keys
 from eai.core.errors import ConfigError
 from eai.core.learn.ranks import cluster_environment, from_rank_zero, joined, processes, rank, same_everywhere
@@ -158,6 +158,8 @@ def _wanted(cfg: DictConfig, run: RunDirectory, overrides: Sequence[str]) -> Wan
     if cfg.resume:
         return _resumed(cfg, run, overrides)
     run.refuse_strangers()
+    typed = [item.partition("=")[0].lstrip("+~") for item in overrides]
+    refuse_shared(cfg, [key for key in typed if "/" not in key and "@" not in key])
     composed = portable(cfg)
     resolved = resolve(composed)
     experiment = check_experiment(resolved)

@@ -43,7 +43,7 @@ def _departures(
     cost: VariationalCost, batch: Batch, x: Float[Tensor, "b n"], variance: Float[Tensor, "b p"]
 ) -> dict[str, PerSample]:
     p, withheld = batch.obs_mask.sum(1), batch.obs_withheld.sum(1)
-    observed = cost.operator(x, batch)
+    observed, truth = cost.operator(x, batch), cost.operator(batch.xt.double(), batch)
     ob = cost.innovation(batch)
     oa = (batch.y - observed) * batch.obs_mask
     away = (batch.y - observed) * batch.obs_withheld
@@ -60,6 +60,8 @@ def _departures(
         "ab_ob": mean((ob - oa) * ob, p),
         "sigma_o_square": mean((batch.obs_sigma * batch.obs_mask).double() ** 2, p),
         "sigma_b_square": mean(variance, p),
+        "sigma_o_true_square": mean((batch.y - truth) ** 2 * batch.obs_mask, p),
+        "sigma_b_true_square": mean((truth - (batch.y - ob)) ** 2 * batch.obs_mask, p),
         "withheld_square": mean(away**2, withheld),
     }
 
@@ -93,6 +95,8 @@ def final_scores(means: Mapping[str, float]) -> dict[str, float]:
         "sigma_o": root("sigma_o_square"),
         "sigma_o_desroziers": root("oa_ob"),
         "sigma_b": root("sigma_b_square"),
+        "sigma_o_true": root("sigma_o_true_square"),
+        "sigma_b_true": root("sigma_b_true_square"),
         "sigma_b_desroziers": root("ab_ob"),
     }
     if "withheld_square" in means:

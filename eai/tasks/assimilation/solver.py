@@ -154,7 +154,8 @@ class UnrolledSolver(nn.Module):
         require(steps >= 1, "steps", "at least 1", steps)
         require(0 < unrolled <= 1, "unrolled", "0 < unrolled ≤ 1", unrolled)
         self.cost, self.first_guess, self.steps, self.unrolled = cost, first_guess, steps, unrolled
-        self.log_scale = nn.Parameter(torch.zeros(steps))
+        # Where slopes decide what observations are worth, ρ is that of the steepest few: begin with B, nearly.
+        self.log_scale = nn.Parameter(torch.full((steps,), 0.0 if cost.operator.linear else -6.0))
 
     def iterates(self, batch: Batch) -> list[Float[Tensor, "b n"]]:
         """The first guess and the state after each step."""

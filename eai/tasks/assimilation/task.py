@@ -14,13 +14,16 @@ exact minimiser (BLUE), d_ob = y − H(x_b), d_oa = y − H(x_a), d_ab = H(x_a) 
 * ``dfs`` = mean tr(HK), degrees of freedom for signal; ``dfs_realised`` = mean 2J_b(x_a), the same at the optimum.
 * ``o_b_mean``, ``o_b_std``, ``o_a_mean``, ``o_a_std``: of the departures; ``o_a_withheld``: root mean square departure
   from observations that were not assimilated (present if there are any).
-* ``sigma_o``, ``sigma_b``: the true standard deviations, in observation space; ``sigma_o_desroziers`` = √E[d_oa d_ob]
-  and ``sigma_b_desroziers`` = √E[d_ab d_ob] (Desroziers et al. 2005), equal to them at the optimum.
+* ``sigma_o``, ``sigma_b``: the assumed standard deviations, in observation space; ``sigma_o_true`` = √E[(y − H(x_t))²]
+  and ``sigma_b_true`` = √E[(H(x_t) − H(x_b))²]: the true ones; ``sigma_o_desroziers`` = √E[d_oa d_ob] and
+  ``sigma_b_desroziers`` = √E[d_ab d_ob] (Desroziers et al. 2005): equal to them at the optimum of a consistent
+  experiment.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from functools import cache
 
 import torch
@@ -35,6 +38,7 @@ from eai.core.learn.task import Task
 from eai.tasks.assimilation import plots
 from eai.tasks.assimilation.batch import Batch
 from eai.tasks.assimilation.cost import Cost, VariationalCost
+from eai.tasks.assimilation.data import Twin, in_truth
 from eai.tasks.assimilation.scores import (
     analysis_diagnostics,
     departures_of_all,
@@ -106,6 +110,10 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
         }
         if solver:
             references["first_guess"] = lambda batch: solver.first_guess(batch)
+        if isinstance(data, Twin) and data.misspecified:
+            true_b = deepcopy(data.true_covariance).to(self.device)
+            truth = VariationalCost(true_b, self.cost.operator, data.true_obs_error)
+            references["blue_truth"] = lambda batch: truth.minimiser(in_truth(batch))
         if not isinstance(self.loss, VariationalCost):
             references["loss_minimiser"] = self.loss.minimiser
         return references

@@ -189,6 +189,7 @@ def with_absurd_slots(batch: Batch) -> Batch:
         obs_index=around(batch.obs_index, N - 1, 0),
         obs_fraction=around(batch.obs_fraction, 0.9, 0.0),
         obs_sigma=around(batch.obs_sigma, 1e-6, 1e-9),
+        obs_sigma_true=around(batch.obs_sigma, 1e-6, 1e-9),
         obs_mask=around(batch.obs_mask, 0.0, 0.0),
         obs_withheld=around(batch.obs_withheld, 0.0, 1.0),
     )
