@@ -39,13 +39,13 @@ class Descent:
         self.state = first_guess.double()
         # B⁻¹ (x − x_b) follows from step to step: only the first gradient needs a product for it.
         self._dual = cost.covariance.solve(self.state - batch.xb)
-        self._gradient = self._dual - cost.pull(self.state, batch)
+        self.gradient = self._dual - cost.pull(self.state, batch)
         self._last: tuple[Tensor, Tensor, Tensor] | None = None
 
     def step(self, response: Float[Tensor, "*b m"]) -> None:
         """One step; ``response`` are the preconditioner's eigenvalues in B's eigenbasis."""
         cost, batch, linear = self._cost, self._batch, self._cost.operator.linear
-        direction = -cost.covariance.filter(self._gradient, response)
+        direction = -cost.covariance.filter(self.gradient, response)
         dual = cost.covariance.solve(direction)
         curved = dual + cost.observed_curvature(self.state, direction, batch)
         if self._last is not None:
@@ -53,13 +53,13 @@ class Descent:
             direction, dual, curved = (
                 new - share * old for new, old in zip((direction, dual, curved), self._last, strict=True)
             )
-        length = -_ratio(self._gradient, direction, direction, curved)
+        length = -_ratio(self.gradient, direction, direction, curved)
         if not linear:
             length = length * self._best_part(length * direction, length * dual)
         self._last = length * direction, length * dual, length * curved
         self.state, self._dual = self.state + self._last[0], self._dual + self._last[1]
-        moved = self._gradient + self._last[2]
-        self._gradient = moved if linear else self._dual - cost.pull(self.state, batch)
+        moved = self.gradient + self._last[2]
+        self.gradient = moved if linear else self._dual - cost.pull(self.state, batch)
 
     @torch.no_grad()
     def _best_part(self, move: Float[Tensor, "b n"], dual: Float[Tensor, "b n"]) -> Float[Tensor, "b 1"]:
@@ -135,7 +135,7 @@ def best_scale(cost: VariationalCost, batch: Batch, steps: int) -> float:
 class UnrolledSolver(nn.Module):
     """A network's first guess, improved by a few steps of descent on J with a learned preconditioner.
 
-    Step k preconditions with (B⁻¹ + e^{a_k} ρ)⁻¹, a_k learned, and goes to the minimum on its line: for a linear H the
+    Step k preconditions with (B⁻¹ + e^{a_k} ρ)⁻¹, a_k learned (one a for all for a non-linear H), and goes to the minimum on its line: for a linear H the
     cost decreases from step to step, for a non-linear one the analysis never costs more than the first guess (see
     :func:`descend`).
 
@@ -154,8 +154,9 @@ class UnrolledSolver(nn.Module):
         require(steps >= 1, "steps", "at least 1", steps)
         require(0 < unrolled <= 1, "unrolled", "0 < unrolled ≤ 1", unrolled)
         self.cost, self.first_guess, self.steps, self.unrolled = cost, first_guess, steps, unrolled
-        # Where slopes decide what observations are worth, ρ is that of the steepest few: begin with B, nearly.
-        self.log_scale = nn.Parameter(torch.full((steps,), 0.0 if cost.operator.linear else -6.0))
+        # Where slopes decide what observations are worth, ρ is that of the steepest few: begin with B, nearly. And from
+        # far away the steps have to stay conjugate to all before, which they do behind one preconditioner.
+        self.log_scale = nn.Parameter(torch.zeros(steps) if cost.operator.linear else torch.full((1,), -5.0))
 
     def iterates(self, batch: Batch) -> list[Float[Tensor, "b n"]]:
         """The first guess and the state after each step."""
@@ -163,7 +164,8 @@ class UnrolledSolver(nn.Module):
 
     def _descend(self, batch: Batch, first_guess: Float[Tensor, "b n"]) -> list[Float[Tensor, "b n"]]:
         near = self.cost.near(batch)
-        responses = [uniform_analysis_filter(*near, scale) for scale in self.log_scale.exp().double()]
+        scales = self.log_scale.exp().double().expand(self.steps)
+        responses = [uniform_analysis_filter(*near, scale) for scale in scales]
         return descend(self.cost, batch, first_guess, responses)
 
     def forward(self, batch: Batch) -> Float[Tensor, "b n"]:
