@@ -79,7 +79,9 @@ def observation_fields(
     fraction = (place - left).to(dtype)
     index = torch.cat([left.long() % points, (left.long() + 1) % points], 1)
     share = torch.cat([1 - fraction, fraction], 1)
-    sums = [share.new_zeros(len(d), points).scatter_add(1, index, share * values.repeat(1, 2)) for values in (d, weight)]
+    sums = [
+        share.new_zeros(len(d), points).scatter_add(1, index, share * values.repeat(1, 2)) for values in (d, weight)
+    ]
     return torch.stack(sums, 1)
 
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from eai.core.errors import require
 from eai.tasks.assimilation.batch import Batch
 
-
 ALONE = 12  # Newton steps for one observation alone
 
 
@@ -251,7 +250,7 @@ class ObservationError:
     def draw_sigma(self, count: int, p: int, generator: torch.Generator) -> Float[Tensor, "b p"]:
         device = generator.device
         if self.sigma_max is None:
-            return torch.full((count, p), self.sigma, device=device)
+            return torch.full((count, p), float(self.sigma), device=device)
         return self.sigma + (self.sigma_max - self.sigma) * torch.rand(count, p, generator=generator, device=device)
 
     def draw(self, batch: Batch, n: int, generator: torch.Generator) -> Float[Tensor, "b p"]:
@@ -290,10 +289,13 @@ def cholesky(matrix: Float[Tensor, "b p p"]) -> Float[Tensor, "b p p"]:
         ValueError: one of them is singular, as R is if two observations at one point have perfectly correlated errors.
     """
     factor, info = torch.linalg.cholesky_ex(matrix)
+    # A singular matrix may pass with pivots that are rounding, 1e-16 of its diagonal.
+    left = factor.diagonal(dim1=1, dim2=2).square() / matrix.diagonal(dim1=1, dim2=2)
+    singular = (info > 0) | (left < 1e-14).any(1)
     require(
-        not bool(info.any()),
+        not bool(singular.any()),
         "obs_error",
         "a positive definite R (with a correlation_length no two observations at one point)",
-        f"a singular one in {int((info > 0).sum())} of {len(matrix)} samples",
+        f"a singular one in {int(singular.sum())} of {len(matrix)} samples",
     )
     return factor

@@ -129,7 +129,9 @@ def conjugate_gradients(
 def best_scale(cost: VariationalCost, batch: Batch, steps: int) -> float:
     """The scale of ρ, of e⁻⁴, e⁻³·⁷⁵, … e², at which :func:`conjugate_gradients` ends at the lowest mean J."""
     scales = [math.exp(k / 4) for k in range(-16, 9)]
-    return min(scales, key=lambda scale: float(cost.total(conjugate_gradients(cost, batch, steps, scale), batch).mean()))
+    return min(
+        scales, key=lambda scale: float(cost.total(conjugate_gradients(cost, batch, steps, scale), batch).mean())
+    )
 
 
 class UnrolledSolver(nn.Module):

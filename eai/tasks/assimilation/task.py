@@ -18,6 +18,17 @@ exact minimiser (BLUE), d_ob = y − H(x_b), d_oa = y − H(x_a), d_ab = H(x_a) 
   and ``sigma_b_true`` = √E[(H(x_t) − H(x_b))²]: the true ones; ``sigma_o_desroziers`` = √E[d_oa d_ob] and
   ``sigma_b_desroziers`` = √E[d_ab d_ob] (Desroziers et al. 2005): equal to them at the optimum of a consistent
   experiment.
+
+Reference methods:
+
+* ``background``: x_b itself; ``blue``: x*, the optimum of the cost assumed; ``blue_truth``: that of the cost with the
+  truth's B and R, an oracle, if the data have B and R of their own.
+* ``pcg_<k>_background``, ``pcg_<k>_uniform``, ``pcg_<k>_tuned``: k steps of conjugate gradients from x_b,
+  preconditioned with B, with (B⁻¹ + ρ)⁻¹, and with (B⁻¹ + s ρ)⁻¹, s one number chosen on validation data; ρ is the mean
+  of R⁻¹ over the grid. k is the number of steps of the net's solver (8 if it has none), with B also two more.
+* ``first_guess``: the net without its steps; ``loss_minimiser``: the optimum of the slides' loss.
+
+``measurements.json`` holds the ``multiplications`` of one analysis beside the seconds (see ``multiplications.py``).
 """
 
 from __future__ import annotations
@@ -35,7 +46,7 @@ from eai.core.learn.data import DataModule, widened
 from eai.core.learn.figures import Drawing
 from eai.core.learn.scores import PerSample
 from eai.core.learn.task import Task
-from eai.tasks.assimilation import plots
+from eai.tasks.assimilation import multiplications, plots
 from eai.tasks.assimilation.batch import Batch
 from eai.tasks.assimilation.cost import Cost, VariationalCost
 from eai.tasks.assimilation.data import Twin, in_truth
@@ -96,10 +107,18 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
         terms = {"loss/background": means["loss_background"], "loss/observation": means["loss_observation"]}
         return {**final_scores(means), "loss": sum(terms.values()), **terms}
 
+    @property
+    def _rival_steps(self) -> int:
+        return self.net.steps if isinstance(self.net, UnrolledSolver) else RIVAL_STEPS
+
     def baselines(self, data: DataModule[Batch]) -> Mapping[str, Callable[[Batch], Tensor]]:
         solver = self.net if isinstance(self.net, UnrolledSolver) else None
-        steps = solver.steps if solver else RIVAL_STEPS
-        tuned = cache(lambda: best_scale(self.cost, self.transfer_batch_to_device(data.batch("val", 500), self.device, 0), steps))
+        steps = self._rival_steps
+
+        @cache  # looked for when it is first asked for
+        def tuned() -> float:
+            return best_scale(self.cost, self.transfer_batch_to_device(data.batch("val", 500), self.device, 0), steps)
+
         references: dict[str, Callable[[Batch], Tensor]] = {
             "background": lambda batch: batch.xb,
             f"pcg_{steps}_background": lambda batch: conjugate_gradients(self.cost, batch, steps),
@@ -117,6 +136,12 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
         if not isinstance(self.loss, VariationalCost):
             references["loss_minimiser"] = self.loss.minimiser
         return references
+
+    @torch.no_grad()
+    def measure(self, data: DataModule[Batch]) -> Mapping[str, Mapping[str, float]]:
+        batch = self.transfer_batch_to_device(data.batch("test", 2), self.device, 0)
+        counts = multiplications.of_methods(self.cost, self.net, self._rival_steps, batch)
+        return {name: {"multiplications": float(count)} for name, count in counts.items()}
 
     def figures(self, batch: Batch, estimate: Float[Tensor, "b n"]) -> Mapping[str, Drawing]:
         optimum, spread = self.cost.minimiser(batch), self.cost.analysis_variance(batch).sqrt()

@@ -169,7 +169,9 @@ def test_loss_that_explodes_by_a_million_stops_the_run_and_a_resumed_one_remembe
     for weight in checkpoint["state_dict"].values():
         weight *= 1e3
     torch.save(checkpoint, finished.last)
-    with pytest.raises(ExplodedLossError, match=r"^train/loss grew to \S+ in epoch 3, step \d+, more than 1e\+06 times"):
+    with pytest.raises(
+        ExplodedLossError, match=r"^train/loss grew to \S+ in epoch 3, step \d+, more than 1e\+06 times"
+    ):
         train(f"resume={finished.path}", "epochs=9", run="finished")
     status = read_json(finished.status)
     assert status["state"] == "FAILED"

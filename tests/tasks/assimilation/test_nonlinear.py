@@ -85,7 +85,9 @@ def test_minimiser_is_that_of_scipy_from_several_starts(error: ObservationError)
 
 
 @errors
-def test_gradient_vanishes_at_every_minimiser_and_the_rest_of_the_batch_does_not_matter(error: ObservationError) -> None:
+def test_gradient_vanishes_at_every_minimiser_and_the_rest_of_the_batch_does_not_matter(
+    error: ObservationError,
+) -> None:
     cost, batch = strong(error, 101)
     optimum = cost.optimum(batch)
     state = optimum.state.clone().requires_grad_()
@@ -140,7 +142,9 @@ def test_optimum_is_computed_once_for_a_batch(monkeypatch: pytest.MonkeyPatch) -
 def test_near_observations_are_the_logarithms_where_observations_are_sharp(inner: nn.Module) -> None:
     # z → log y as σ → 0, then y' = log y and σ' = σ/y.
     cost = VariationalCost(
-        GaussianCovariance(N), PointwiseFunction(inner, "exp"), ObservationError(1e-5)  # type: ignore[arg-type]
+        GaussianCovariance(N),
+        PointwiseFunction(inner, "exp"),
+        ObservationError(1e-5),  # type: ignore[arg-type]
     )
     batch = consistent_batch(cost, ObservationNetwork(P, on_grid=isinstance(inner, PointValue)), COUNT)
     near, like = cost.near(batch)
