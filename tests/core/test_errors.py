@@ -40,7 +40,7 @@ def prepare(*overrides: str) -> None:
         (["shared.obs_error.sigma='0.1'"], r"^[a-z_.]+\.sigma: expected float, got '0\.1'"),
         (["model.loss.precision=half"], r"^model\.[a-z_.]+\.precision: expected .*'float32', 'float64'.*got 'half'"),
         (["~data.covariance"], r"^data\.covariance|Interpolation key 'data\.covariance'"),
-        (["shared/covariance=nmc"], r"^data\.covariance\.truth: expected a covariance: .*data\.true_covariance=soar, got"),
+        (["shared/covariance=nmc"], r"^data\.covariance\.truth: expected a covariance: .*@data\.true_covariance=soar"),
         (["data.n=4"], r"^data\.n: expected at least 8, got 4"),
         (["data.network.p=61"], r"^data\.network\.p: expected p \+ withheld ≤ 60 free of 60 grid points, got 65"),
         (["shared.obs_error.sigma=-1"], r"^[a-z_.]+\.sigma: expected above 0, got -1"),

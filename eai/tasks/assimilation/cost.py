@@ -137,7 +137,7 @@ class VariationalCost(Cost):
         return self.covariance.solve(direction) + self.observed_curvature(analysis, direction, batch)
 
     def near(self, batch: Batch) -> tuple[VariationalCost, Batch]:
-        """A quadratic cost near J, with its observations; J itself for a linear H (see ``ObservationOperator.near``)."""
+        """A quadratic cost near J, and its observations: J for a linear H (see :meth:`ObservationOperator.near`)."""
         variance = self.covariance.entries(batch.obs_index, batch.obs_index)
         operator, like = self.operator.near(batch, variance)
         return (self if self.operator.linear else VariationalCost(self.covariance, operator, self.obs_error)), like

@@ -119,9 +119,8 @@ def conjugate_gradients(
     Preconditioned with B, as operational centres do, or with (B⁻¹ + scale · ρ)⁻¹, at scale 1 the analysis covariance
     of evenly spread observations (for a non-linear H of those of the cost near J). See :func:`descend`.
     """
-    if scale is None:
-        response = cost.covariance.eigenvalues
-    else:
+    response = cost.covariance.eigenvalues
+    if scale is not None:
         response = uniform_analysis_filter(*cost.near(batch), scale)
     return descend(cost, batch, batch.xb, [response] * steps)[-1]
 
