@@ -14,7 +14,8 @@ from pathlib import Path
 
 from benchmarks.commands import environment
 from benchmarks.report import Result, Table, finish, parser
-from eai.core.directory import RunDirectory, read_json
+from eai.core.directory import RunDirectory
+from eai.core.files import read_json
 
 RUNS = {
     "dynamics": ["task=dynamics", "epochs=20"],

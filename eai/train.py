@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from eai.core.cli import CONFIG_DIR, EXECUTION_WHITELIST, call, check_searchpath, run_hydra
 from eai.core.config import check_top_level, check_trainer, is_shortened, resolve
-from eai.core.directory import read_json
+from eai.core.files import read_json
 from eai.core.schema import Experiment
 from eai.core.sweep.hooks import call_job, is_parallel, judged
 

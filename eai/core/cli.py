@@ -22,8 +22,8 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from eai.core.directory import no_links
 from eai.core.errors import ConfigError, EaiError, Interrupted
+from eai.core.files import no_links
 from eai.core.packages import PackagesPath, config_folders
 
 log = logging.getLogger("eai")

@@ -26,8 +26,9 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from eai.core.directory import RESOLVER, flat_keys
+from eai.core.directory import RESOLVER
 from eai.core.errors import ConfigError
+from eai.core.files import flat_keys
 from eai.core.schema import Experiment
 from eai.core.trust import hints_of, holds_no_nodes, kinds_in, root_kinds, trusted, whitelist
 
@@ -43,7 +44,7 @@ _DECIDED_ELSEWHERE = {
     "logger": "a run writes TensorBoard's files; none other is supported",
     "enable_checkpointing": "a run always keeps its checkpoints; see reporting.checkpoint_every_n_epochs",
     "enable_progress_bar": "see reporting.line_every_n_epochs",
-    "callbacks": "a configuration cannot hold callbacks",
+    "callbacks": "choose callbacks=…, as callbacks=early_stopping",
     "plugins": "set accelerator.strategy or accelerator.precision",
     "use_distributed_sampler": "every process gets its own part of the data",
     "sync_batchnorm": "not supported",

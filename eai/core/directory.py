@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import logging
-import math
 import os
 import platform
 import re
@@ -14,7 +12,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -26,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from eai.core.errors import ConfigError, DiskFullError, Interrupted, RankError, RunInUseError
+from eai.core.files import flat_keys, no_links, read_json, to_json, write_json, write_whole
 
 log = logging.getLogger("eai")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -39,47 +38,6 @@ _TEMPORARY = re.compile(
 _BEFORE_A_RUN = (".hydra", ".lock", ".ranks", "train.log", "workers.log")
 RESOLVER = re.compile(r"\$\{[\w.]*:")
 _PACKAGES = ("eai", "torch", "torch_geometric", "lightning", "hydra-core", "omegaconf", "numpy")
-
-
-def finite_or_none(value: Any) -> Any:
-    """Replace every non-finite float by None: JSON has no NaN."""
-    if isinstance(value, Mapping):
-        return {key: finite_or_none(item) for key, item in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def to_json(content: Mapping[str, Any]) -> str:
-    return json.dumps(finite_or_none(content), indent=2, allow_nan=False) + "\n"
-
-
-def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Write a file under a temporary name in its folder, and rename it once it is on the disk: whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file, whole or not at all; numbers that are not finite become null."""
-    write_whole(path, to_json(content).encode())
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"cannot read {path}: expected a JSON object, got {type(content).__name__}")
-    return content
 
 
 def _git_commit() -> str | None:
@@ -107,11 +65,6 @@ def _load_yaml(path: Path) -> DictConfig:
     if not isinstance(cfg, DictConfig):
         raise ConfigError(f"cannot read {path}: expected a mapping")
     return cfg
-
-
-def no_links(path: str, flags: int) -> int:
-    """Open without following a symbolic link, which a stranger's run directory may hold: for ``open(opener=…)``."""
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 class RunDirectory:
@@ -318,36 +271,3 @@ def disk_errors_named(run: RunDirectory) -> Iterator[None]:
             raise
         left = f"the last good checkpoint is {run.last}" if run.last.is_file() else "no checkpoint was written"
         raise DiskFullError(f"{error.strerror}: {error.filename or run.path}; {left}") from error
-
-
-def flat_keys(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted keys of the leaves of nested dictionaries; a list is a leaf."""
-    if not isinstance(node, Mapping):
-        return {prefix: node}
-    dot = "." if prefix else ""
-    return {k: v for name, item in node.items() for k, v in flat_keys(item, f"{prefix}{dot}{name}").items()}
-
-
-def hyperparameters(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, str | float]:
-    """What TensorBoard's HParams tab shows of a run: what was typed or swept, and the seed.
-
-    Args:
-        cfg: the resolved configuration.
-        overrides: ``key=value`` and ``group=option``.
-
-    TensorBoard drops a None and with it the key, so that rows of one sweep would not line up; null becomes a text, and
-    so does a list.
-    """
-    shown: dict[str, Any] = {}
-    for override in overrides:
-        key, _, typed = override.lstrip("+").partition("=")
-        if key.partition(".")[0].startswith("hydra") or key in COSMETIC or override.startswith("~"):
-            continue
-        value = None if "/" in key else OmegaConf.select(cfg, key)
-        shown[key] = typed if OmegaConf.is_dict(value) or "/" in key else value
-    shown.setdefault("seed", cfg.seed)
-    return {key: "null" if value is None else _plain(value) for key, value in shown.items()}
-
-
-def _plain(value: Any) -> str | float:
-    return value if isinstance(value, str | int | float) else str(value)

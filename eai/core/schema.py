@@ -141,6 +141,7 @@ class Experiment:
     monitor: Monitor
     headline: Headline
     shared: dict[str, Any] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     epochs: int = 20
     validate_every_n_epochs: int = 1

@@ -22,6 +22,13 @@ OURS = "eai.tasks"
 # Libraries whose public layers and models may be built where a module belongs.
 LIBRARIES = ("torch.nn", "torch_geometric.nn")
 _TRAINER = "lightning.Trainer"
+# Callbacks that neither write files of their own nor do what a key of the configuration does.
+_CALLBACKS = "lightning.pytorch.callbacks"
+_USABLE_CALLBACKS = tuple(
+    f"{_CALLBACKS}.{name}"
+    for name in ("DeviceStatsMonitor", "EMAWeightAveraging", "EarlyStopping", "LearningRateMonitor", "ModelSummary",
+                 "RichModelSummary", "Timer", "WeightAveraging")
+)  # fmt: skip
 _OPTIM, _SCHEDULERS = "torch.optim", "torch.optim.lr_scheduler"
 _OPTIM_MODULES = (_OPTIM, _SCHEDULERS, "torch.optim.swa_utils")
 _ONE_GRADIENT = "the training step takes one gradient per step"
@@ -42,12 +49,12 @@ _UNUSABLE = {
 def whitelist() -> tuple[str, ...]:
     """Patterns of what Hydra may call for a run."""
     packages = (OURS, *LIBRARIES, _OPTIM, *trusted_packages())
-    return (*(f"{package}.*" for package in packages), _TRAINER)
+    return (*(f"{package}.*" for package in packages), _TRAINER, *_USABLE_CALLBACKS)
 
 
 def holds_no_nodes(target: str) -> bool:
-    """Whether the arguments of ``target`` are plain values: so of the Trainer, of optimizers and schedules."""
-    return target == _TRAINER or target.rpartition(".")[0] in _OPTIM_MODULES
+    """Whether the arguments of ``target`` are plain values: so of the Trainer, callbacks, optimizers and schedules."""
+    return target == _TRAINER or target.rpartition(".")[0] in (*_OPTIM_MODULES, _CALLBACKS)
 
 
 def root_kinds() -> dict[str, tuple[type, ...]]:
@@ -57,7 +64,8 @@ def root_kinds() -> dict[str, tuple[type, ...]]:
     from eai.core.learn.data import DataModule
     from eai.core.learn.task import Task
 
-    return {"data": (DataModule,), "model": (Task,), "trainer": (lightning.Trainer,), "shared": ()}
+    callbacks = {"callbacks": (lightning.Callback,)}
+    return {"data": (DataModule,), "model": (Task,), "trainer": (lightning.Trainer,), "shared": (), **callbacks}
 
 
 def trusted(key: str, target: Any, kinds: tuple[type, ...]) -> Callable[..., Any]:
@@ -82,7 +90,9 @@ def trusted(key: str, target: Any, kinds: tuple[type, ...]) -> Callable[..., Any
         raise refused(known)
     module, _, name = target.rpartition(".")
     ours, package = module.startswith(f"{OURS}."), package_of(target)
-    if not (ours or package or module in (*LIBRARIES, *_OPTIM_MODULES) or target == _TRAINER):
+    if module == _CALLBACKS and target not in _USABLE_CALLBACKS:
+        raise refused(f"one of {', '.join(_USABLE_CALLBACKS)}")
+    if not (ours or package or module in (*LIBRARIES, *_OPTIM_MODULES, _CALLBACKS) or target == _TRAINER):
         if told := how_to_trust(target):
             raise ConfigError(f"{key}._target_: {target!r} is refused: {told}")
         raise refused(known)

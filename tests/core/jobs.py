@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from eai.core.directory import read_json
+from eai.core.files import read_json
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 
 from eai.core.cli import CONFIG_DIR
 from eai.core.config import check_experiment, resolve
-from eai.core.directory import read_json
+from eai.core.files import read_json
 from tests.runs import Train, composed
 
 CONF = Path(CONFIG_DIR)
@@ -80,8 +80,12 @@ def test_headline_of_every_task_has_its_baseline_in_the_same_run(task: str, trai
 def test_every_experiment_reaches_its_score_as_the_median_of_its_seeds(name: str, train: Train) -> None:
     expectation = check_experiment(resolve(composed("train", [f"experiment={name}"]))).expect
     assert expectation is not None
-    # Tests run side by side: with two threads each they would wait for one another.
-    overrides = [f"experiment={name}", "accelerator.threads=1"]
-    runs = [train(*overrides, f"seed={seed}", run=f"seed{seed}") for seed in range(expectation.seeds)]
-    values = [read_json(run.metrics)[expectation.score] for run in runs]
+    # Tests run side by side: with two threads each they would wait for one another. Figures are tested elsewhere.
+    overrides = [f"experiment={name}", "accelerator.threads=1", "figures.at_end=false"]
+    values: list[float] = []
+    for seed in range(expectation.seeds):
+        run = train(*overrides, f"seed={seed}", run=f"seed{seed}")
+        values.append(read_json(run.metrics)[expectation.score])
+        if 2 * sum(map(expectation.met_by, values)) > expectation.seeds:
+            return  # more than half of the seeds meet it, and with them the median of all
     assert expectation.met_by(statistics.median(values)), f"expected {expectation}, got {values}"

@@ -149,7 +149,7 @@ def test_unknown_choice_or_key_is_refused_by_hydra_with_its_name(override: str) 
 NODE = "{_target_: eai.tasks.assimilation.covariance.SOARCovariance, n: 60}"
 HOSTILE = {
     "another package": "model.net._target_=os.system",
-    "a file writer of core": "model.net._target_=eai.core.directory.write_json",
+    "a file writer of core": "model.net._target_=eai.core.files.write_json",
     "a private function of core": "model.net._target_=eai.core.compare.show._draw",
     "a checkpoint reader of core": "model.net._target_=eai.core.run.checkpoints.weights_file",
     "a class of core": "model.net._target_=eai.core.directory.RunDirectory",
@@ -188,7 +188,7 @@ HOSTILE = {
     "a layer's node of another kind": "+model.loss.x={_target_: torch.nn.Conv2d, in_channels: {_target_: os.getcwd}}",
     "positional arguments": "+model.net._args_=[1]",
     "recursion off": "+model._recursive_=false",
-    "a partial call of core": "model.scheduler._target_=eai.core.directory.write_whole",
+    "a partial call of core": "model.scheduler._target_=eai.core.files.write_whole",
 }
 
 

@@ -10,7 +10,9 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
-from eai.core.directory import RunDirectory, flat_keys, hyperparameters
+from eai.core.directory import RunDirectory
+from eai.core.files import flat_keys
+from eai.core.run.fit import hyperparameters
 from tests.runs import TINY
 
 

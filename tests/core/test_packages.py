@@ -12,8 +12,8 @@ from hydra.core.plugins import Plugins
 import eai
 from eai.core.cli import _unknown_choice
 from eai.core.config import build, check_experiment, resolve
-from eai.core.directory import read_json
 from eai.core.errors import ConfigError
+from eai.core.files import read_json
 from eai.core.packages import PackagesPath, config_folders, trusted_packages, versions
 from tests.runs import TINY, Train, composed
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from eai.core.directory import RunDirectory, read_json
+from eai.core.directory import RunDirectory
+from eai.core.files import read_json
 from tests.core.jobs import only, started, states, until
 from tests.runs import TINY, curves_of
 

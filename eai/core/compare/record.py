@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from eai.core.directory import COSMETIC, flat_keys
+from eai.core.directory import COSMETIC
+from eai.core.files import flat_keys
 
 # What a reference method is to a network, beside the one that every table marks as the one to beat.
 BASELINE, RIVAL, STRONGEST, ORACLE, OPTIMUM = (

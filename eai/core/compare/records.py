@@ -16,8 +16,9 @@ from typing import Any
 import yaml
 
 from eai.core.compare.record import Record
-from eai.core.directory import RunDirectory, read_json
+from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError
+from eai.core.files import read_json
 
 # The C loader is ten times faster; resolved configurations need nothing of OmegaConf's own.
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -26,8 +26,9 @@ from eai.core.compare.table import (
     runs_frame,
 )
 from eai.core.compare.text import grid, markdown, render, short_path, spell, spell_seconds, spell_spread
-from eai.core.directory import COSMETIC, finite_or_none, flat_keys, write_whole
+from eai.core.directory import COSMETIC
 from eai.core.errors import ConfigError
+from eai.core.files import finite_or_none, flat_keys, write_whole
 
 log = logging.getLogger("eai")
 _BY_RUN = {"task": "task", "headline": "score", "test": "value", "baseline": "baseline",

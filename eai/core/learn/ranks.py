@@ -19,8 +19,8 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from omegaconf import DictConfig, OmegaConf
 
-from eai.core.directory import flat_keys
 from eai.core.errors import ConfigError
+from eai.core.files import flat_keys
 
 T = TypeVar("T")
 

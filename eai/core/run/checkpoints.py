@@ -15,8 +15,9 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from eai.core.directory import RunDirectory, write_whole
+from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError, Interrupted
+from eai.core.files import write_whole
 from eai.core.learn.data import DataModule
 from eai.core.learn.ranks import Agreement, processes
 from eai.core.learn.task import Task

@@ -17,16 +17,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from eai.core.cli import log_to
 from eai.core.config import check_experiment, check_trainer, portable, refuse_shared, resolve
-from eai.core.directory import COSMETIC, RunDirectory, disk_errors_named, flat_keys
+from eai.core.directory import COSMETIC, RunDirectory, disk_errors_named
 from eai.core.errors import ConfigError
+from eai.core.files import flat_keys
 from eai.core.learn.ranks import cluster_environment, from_rank_zero, joined, processes, rank, same_everywhere
 from eai.core.packages import versions
 from eai.core.run.build import build_data_and_task, preflight
 from eai.core.run.checkpoints import check_checkpoint
-from eai.core.run.fit import quiet_lightning, run_rank
+from eai.core.run.fit import run_rank
 from eai.core.run.gpus import process_count, reserved_gpus
 from eai.core.run.processes import reported, root_cause, run_workers
 from eai.core.run.signals import StopSignals
+from eai.core.run.trainer import quiet_lightning
 from eai.core.schema import Accelerator, Experiment
 
 log = logging.getLogger("eai")

@@ -24,8 +24,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from eai.core.directory import RunDirectory, write_json
+from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError, EaiError, Interrupted, RunInUseError
+from eai.core.files import write_json
 from eai.core.schema import Experiment
 from eai.core.sweep.jobs import Jobs, tell
 from eai.core.sweep.names import first_jobs, keys_of, sweep_name

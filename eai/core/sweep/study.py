@@ -10,8 +10,8 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from eai.core.directory import read_json
 from eai.core.errors import ConfigError
+from eai.core.files import read_json
 from eai.core.sweep.names import is_optuna, keys_of, sweep_name
 
 # In the attributes of a trial: the number of an earlier one with the same parameters that it stands for.

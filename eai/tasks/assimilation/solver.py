@@ -136,9 +136,9 @@ def best_scale(cost: VariationalCost, batch: Batch, steps: int) -> float:
 class UnrolledSolver(nn.Module):
     """A network's first guess, improved by a few steps of descent on J with a learned preconditioner.
 
-    Step k preconditions with (B⁻¹ + e^{a_k} ρ)⁻¹, a_k learned (one a for all for a non-linear H), and goes to the minimum on its line: for a linear H the
-    cost decreases from step to step, for a non-linear one the analysis never costs more than the first guess (see
-    :func:`descend`).
+    Step k preconditions with (B⁻¹ + e^{a_k} ρ)⁻¹, a_k learned (one a for all for a non-linear H), and goes to the
+    minimum on its line: for a linear H the cost decreases from step to step, for a non-linear one the analysis never
+    costs more than the first guess (see :func:`descend`).
 
     In training a share of each batch takes the steps, and the gradient passes through them; the rest stops at the
     first guess. Trained behind the steps alone, the first guess learns slowly, because they hide its errors.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -16,13 +16,18 @@ from eai.tasks.dynamics.schemes import (
     advection_schemes,
     departure,
     lagrange,
+    lagrange_weights,
     lax_wendroff,
+    points_for,
+    semi_lagrangian_name,
     translate,
     trigonometric,
+    trigonometric_weights,
     upwind,
     with_substeps,
 )
 
+T = TypeVar("T")
 # The reference at variable speed: eight-point interpolation between eight times as many points, and Newton's method,
 # which doubles the digits in each iteration.
 FINER, POINTS, ITERATIONS = 8, 8, 6
@@ -164,15 +169,46 @@ class VariableSpeed(RandomFields):
         return torch.stack(states, dim=1)[..., None].to(u0.dtype)
 
     def schemes(self) -> Mapping[str, Callable[[Tensor, Tensor], Tensor]]:
-        def semi_lagrangian(u: Tensor, static: Tensor, points: int) -> Tensor:
-            return lagrange(u[:, :, 0], departure(static[:, :, 0], 4, 4), points)[:, :, None]
+        nx = self.shape[0]
 
+        def explicit(scheme: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+            return lambda u, static: with_substeps(scheme, u[:, :, 0], static[:, :, 0])[:, :, None]
+
+        def semi_lagrangian(points: int) -> Callable[[Tensor, Tensor], Tensor]:
+            weights = Remembered(lambda c: lagrange_weights(_by_speed(c, _departure), points, nx))
+            return lambda u, static: weights(static)(u[:, :, 0])[:, :, None].to(u.dtype)
+
+        matrix = Remembered(lambda c: _by_speed(c, lambda each: trigonometric_weights(_departure(each), nx)))
         return {
-            "upwind": lambda u, static: with_substeps(upwind, u[:, :, 0], static[:, :, 0])[:, :, None],
-            "lax_wendroff": lambda u, static: with_substeps(lax_wendroff, u[:, :, 0], static[:, :, 0])[:, :, None],
-            "semi_lagrangian_linear": lambda u, static: semi_lagrangian(u, static, 2),
-            "semi_lagrangian_cubic": lambda u, static: semi_lagrangian(u, static, 4),
+            "upwind": explicit(upwind),
+            "lax_wendroff": explicit(lax_wendroff),
+            **{semi_lagrangian_name(points): semi_lagrangian(points) for points in points_for(nx)},
+            "semi_lagrangian_trigonometric": lambda u, static: matrix(static).to(u.dtype) @ u,
         }
+
+
+def _departure(speed: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
+    """Where the air was one step ago, in cells, so exactly that the interpolation is what remains wrong."""
+    return departure(speed, 4, min(8, 2 * (speed.shape[1] // 2)))
+
+
+def _by_speed(static: Float[Tensor, "b n 1"], function: Callable[[Tensor], Tensor]) -> Tensor:
+    """``function`` of each speed (rows, n), in float64; rows that follow each other and are equal are one."""
+    speeds, row = static[:, :, 0].double().unique_consecutive(dim=0, return_inverse=True)
+    return function(speeds)[row]
+
+
+class Remembered(Generic[T]):
+    """A function of one tensor that keeps its last result: the speed is the same in all steps of a rollout."""
+
+    def __init__(self, function: Callable[[Tensor], T]) -> None:
+        self._function = function
+        self._last: tuple[Tensor, T] | None = None
+
+    def __call__(self, tensor: Tensor) -> T:
+        if self._last is None or self._last[0] is not tensor:
+            self._last = tensor, self._function(tensor)
+        return self._last[1]
 
 
 class _TravelTime:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -29,17 +30,22 @@ STYLES: dict[str, dict[str, Any]] = {
     "climatology": {"color": "#777777", "ls": "--"},
     "upwind": {"color": BLUE},
     "lax_wendroff": {"color": BLUE, "ls": "--"},
-    "semi_lagrangian_linear": {"color": GREEN},
-    "semi_lagrangian_cubic": {"color": GREEN, "ls": "--"},
     "reference": {"color": BLACK},
 }
-STENCILS: tuple[dict[str, Any], ...] = ({"color": ORANGE}, {"color": PURPLE})
+# The others in their order.
+LOOKS: tuple[dict[str, Any], ...] = tuple(
+    {"color": color, "ls": line} for line in ("-", "--", "-.", ":") for color in (GREEN, ORANGE, PURPLE, SKY, BLUE)
+)
+ALWAYS, STRONGEST = ("network", "persistence", "reference"), 6
 
 
 def of_methods(data: Trajectories, batch: Batch, forecasts: Mapping[str, Forecast]) -> Mapping[str, Drawing]:
-    """Error against lead time, and spectra, of the network and every baseline."""
+    """Error against lead time, and spectra, of the network, persistence, the reference and the strongest others."""
     truth = batch.u[:, 1:]
     curves = {name: nrmse(forecast.rollout, truth).mean(0) for name, forecast in forecasts.items()}
+    ranked = sorted((name for name in curves if name not in ALWAYS), key=lambda name: float(curves[name][-1]))
+    curves = {name: curve for name, curve in curves.items() if name in (*ALWAYS, *ranked[:STRONGEST])}
+    forecasts = {name: forecasts[name] for name in curves}
     last = {name: forecast.rollout[:, -1] for name, forecast in forecasts.items()}
     spectra = {name: power_by_wavenumber(u, data.shape).mean(0) for name, u in {"truth": truth[:, -1], **last}.items()}
     return {"nrmse": nrmse_by_lead(curves), "spectra": spectrum(spectra, truth.shape[1])}
@@ -153,7 +159,7 @@ def circle(graph: Graph) -> Figure:
     return figure
 
 
-def _styles(methods: Mapping[str, object]) -> dict[str, dict[str, Any]]:
-    """A style for each method, the fitted stencils in the order of their size."""
-    stencils = iter(STENCILS)
-    return {name: {"lw": 1.3, **(STYLES.get(name) or next(stencils))} for name in methods}
+def _styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """A style for each method."""
+    others = cycle(LOOKS)
+    return {name: {"lw": 1.3, **(STYLES.get(name) or next(others))} for name in methods}

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 Scheme = Callable[[Tensor, Tensor], Tensor]
 Field = Float[Tensor, "b n"]
+POINTS = (2, 4, 6, 8, 12)  # of semi-Lagrangian interpolation
 
 
 def translate(
@@ -61,19 +63,51 @@ def lax_wendroff(u: Field, speed: Field) -> Field:
     return u - speed * (forward + backward) / 2 + speed / 2 * curvature
 
 
-def lagrange(u: Field, position: Float[Tensor, "b m"], points: int) -> Float[Tensor, "b m"]:
-    """Values of u at positions (in cells, any real number) by Lagrange interpolation, ``points`` an even number."""
+class Interpolation(NamedTuple):
+    """Where values between grid points come from: Σ_p weight · u[points]."""
+
+    points: Int[Tensor, "b m p"]
+    weight: Float[Tensor, "b m p"]
+
+    def __call__(self, u: Field) -> Float[Tensor, "b m"]:
+        b, m, p = self.points.shape
+        return (u.gather(1, self.points.view(b, m * p)).view(b, m, p) * self.weight).sum(2)
+
+
+def lagrange_weights(position: Float[Tensor, "b m"], points: int, size: int) -> Interpolation:
+    """Lagrange interpolation at positions (in cells, any number) of a ring of ``size``, ``points`` an even number."""
     base = position.floor()
     fraction = position - base
     nodes = range(1 - points // 2, points // 2 + 1)
-    value = torch.zeros_like(position)
+    weights = []
     for node in nodes:
         weight = torch.ones_like(fraction)
         for other in nodes:
             if other != node:
-                weight = weight * (fraction - other) / (node - other)
-        value = value + weight * u.gather(1, (base.long() + node) % u.shape[1])
-    return value
+                weight = weight * ((fraction - other) / (node - other))
+        weights.append(weight)
+    around = base.long()[..., None] + torch.tensor(nodes, device=position.device)
+    return Interpolation(around % size, torch.stack(weights, dim=-1))
+
+
+def lagrange(u: Field, position: Float[Tensor, "b m"], points: int) -> Float[Tensor, "b m"]:
+    """Values of u at positions (in cells, any real number) by Lagrange interpolation, ``points`` an even number."""
+    return lagrange_weights(position, points, u.shape[1])(u)
+
+
+def trigonometric_weights(position: Float[Tensor, "b m"], size: int) -> Float[Tensor, "b m n"]:
+    """The matrix that takes u on a ring of ``size`` to its trigonometric interpolant at positions in cells.
+
+    D(x) = (1 + 2 Σ_k cos kx)/n over the wavenumbers 0 < k < n/2, with the highest mode of an even n once.
+    """
+    apart = (
+        2 * math.pi / size * (position[..., None] - torch.arange(size, dtype=position.dtype, device=position.device))
+    )
+    k = torch.arange(1, (size + 1) // 2, dtype=position.dtype, device=position.device)
+    kernel = 1 + 2 * (apart[..., None] * k).cos().sum(-1)
+    if size % 2 == 0:
+        kernel = kernel + (apart * (size // 2)).cos()
+    return kernel / size
 
 
 def trigonometric(u: Field, factor: int) -> Float[Tensor, "b fine"]:
@@ -133,15 +167,32 @@ def advection_schemes(shape: tuple[int, ...], cells: tuple[float, ...]) -> Mappi
         return lambda u, static: along_axes(u, shape, along)
 
     def semi_lagrangian(points: int) -> Scheme:
+        # At constant speed the weights are the same at every point: a fixed stencil along each axis.
+        stencils = []
+        for size, distance in zip(shape, cells, strict=True):
+            one = lagrange_weights(torch.tensor([[-distance]], dtype=torch.float64), points, size)
+            stencils.append(list(zip(one.points.flatten().tolist(), one.weight.flatten().tolist(), strict=True)))
+
         def along(u: Tensor, axis: int) -> Tensor:
-            position = torch.arange(u.shape[1], dtype=torch.float64, device=u.device) - cells[axis]
-            return lagrange(u, position.expand_as(u), points).to(u.dtype)
+            moved = torch.zeros_like(u)
+            for offset, weight in stencils[axis]:
+                moved = moved.add(u.roll(-offset, dims=1), alpha=weight)
+            return moved
 
         return lambda u, static: along_axes(u, shape, along)
 
     return {
         "upwind": explicit(upwind),
         "lax_wendroff": explicit(lax_wendroff),
-        "semi_lagrangian_linear": semi_lagrangian(2),
-        "semi_lagrangian_cubic": semi_lagrangian(4),
+        **{semi_lagrangian_name(points): semi_lagrangian(points) for points in points_for(min(shape))},
     }
+
+
+def points_for(size: int) -> list[int]:
+    """Numbers of points that semi-Lagrangian schemes interpolate between, as many as a ring of ``size`` has."""
+    return [points for points in POINTS if points <= size]
+
+
+def semi_lagrangian_name(points: int) -> str:
+    """As in scores: ``…_linear``, ``…_cubic``, then by the number of points."""
+    return f"semi_lagrangian_{ {2: 'linear', 4: 'cubic'}.get(points, points) }"

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from jaxtyping import Float
 from torch import Tensor
 
-from eai.core.learn.data import DataModule, split_generator
+from eai.core.learn.data import split_generator
 from eai.tasks.recovery.bounds import exact_posterior, known_class, noisy_posterior
-from eai.tasks.recovery.classical import Method, classical_methods
-from eai.tasks.recovery.corruptions import Chain, GaussianNoise, SaltAndPepper
+from eai.tasks.recovery.calibration import Calibrated, Method
+from eai.tasks.recovery.classical import classical_methods
+from eai.tasks.recovery.corruptions import GaussianNoise, Images, Levels
 from eai.tasks.recovery.data import Batch, ImageData, Patterns
 from eai.tasks.recovery.downscaling import Downscale
 from eai.tasks.recovery.patterns import NOISE, class_means
+from eai.tasks.recovery.statistical import Analogues, LinearRegression, OptimalInterpolation
+
+# Error s of optimal interpolation, scale s of analogues: in units of σ where noise is Gaussian, else of grey values.
+ERRORS, NOISE_FACTORS = (0.003, 0.01, 0.03, 0.1, 0.2, 0.4), (0.6, 0.7, 0.85, 1.0, 1.2)
+SCALES, NOISE_SCALES = (0.1, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0), (1.0, 2.0, 3.0, 5.0, 7.0, 10.0)
+PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)  # λ of the linear regression, in grey values²
+REGRESSED_PIXELS = 4096  # a regression of more would take minutes to fit
+CALIBRATION_SAMPLES = 100
 
 
 def mean_fill(batch: Batch) -> Float[Tensor, "b 1 h w"]:
@@ -34,20 +43,19 @@ def class_mean(batch: Batch) -> Float[Tensor, "b 1 h w"]:
     return class_means(height, width).to(batch.x.device)[batch.label][:, None]
 
 
-def pattern_mean(data: DataModule[Batch]) -> Float[Tensor, "1 1 h w"]:
-    """The mean of the training images, of the first epoch where they are new in each: the climatology."""
-    first = data.generate("train", split_generator(data.seed, "train", device=data.device))
-    return first.x.mean(0, keepdim=True)
-
-
 def references(data: ImageData, classical: bool) -> Mapping[str, Method]:
-    """All methods that make sense for these data, by name; without ``classical`` those of scikit-image stay out."""
-    corruption, climatology = data.corruption, pattern_mean(data)
-    methods: dict[str, Method] = {
-        "input": lambda batch: batch.y,
-        "mean_fill": mean_fill,
-        "pattern_mean": lambda batch: climatology.to(batch.x.device).expand_as(batch.x),
-    }
+    """All methods that make sense for these data, by name; without ``classical`` those of scikit-image stay out.
+
+    What learns from training images sees those of the first epoch, where they are new in each. Where y is x already,
+    whatever makes use of y would be perfect, which tells nothing: what is left sees no pixel.
+    """
+    corruption = data.corruption
+    train = data.generate("train", split_generator(data.seed, "train", device=data.device))
+    mean = train.x.mean(0, keepdim=True)
+    blind: dict[str, Method] = {"pattern_mean": lambda batch: mean.to(batch.x.device).expand_as(batch.x)}
+    if corruption.exact and not corruption.hides:
+        return {**blind, **bounds(data)}
+    methods: dict[str, Method] = {"input": lambda batch: batch.y, "mean_fill": mean_fill, **blind}
     if isinstance(corruption, Downscale):
         upscale = corruption.upscale
         methods |= {
@@ -57,20 +65,40 @@ def references(data: ImageData, classical: bool) -> Mapping[str, Method]:
         }
     elif classical:
         methods |= classical_methods(corruption, data)
-    return {**methods, **bounds(data)}
+    return {**methods, **learned(data, train), **bounds(data)}
+
+
+def learned(data: ImageData, train: Batch) -> Mapping[str, Method]:
+    """What training images give without a network."""
+    corruption = data.corruption
+    told, coarse = isinstance(corruption, GaussianNoise), isinstance(corruption, Downscale)
+
+    def calibrated(method: Callable[[Batch, Levels], Images], grid: Sequence[float], per_level: bool = told) -> Method:
+        return Calibrated(method, grid, data, per_level, CALIBRATION_SAMPLES)
+
+    optimal = calibrated(OptimalInterpolation(train.x, corruption), NOISE_FACTORS if told else ERRORS)
+    methods: dict[str, Method] = {"optimal_interpolation" if corruption.hides or coarse else "wiener": optimal}
+    if not corruption.hides and data.height * data.width <= REGRESSED_PIXELS:
+        methods["linear_regression"] = calibrated(LinearRegression(train), PENALTIES, per_level=False)
+    if not coarse:
+        invariant = isinstance(data, Patterns) and data.kind != "tutorial"
+        analogues = Analogues(train.x, corruption, invariant)
+        methods["analogues"] = calibrated(analogues, NOISE_SCALES if told else SCALES)
+    return methods
 
 
 def bounds(data: ImageData) -> Mapping[str, Method]:
-    """What is attainable where the pattern set is finite: the slides' ten."""
+    """What is attainable where the pattern set is finite, the slides' ten, and the corruption names its likelihood."""
     if not isinstance(data, Patterns) or data.kind != "tutorial":
         return {}
     methods: dict[str, Method] = {"class_mean": class_mean}
     corruption, templates = data.corruption, class_means(data.height, data.width)
-    if isinstance(corruption, (SaltAndPepper, Downscale)) or (isinstance(corruption, Chain) and not corruption.exact):
+    if corruption.exact and not corruption.hides:
         return methods
-    clip = isinstance(corruption, GaussianNoise) and corruption.clip
-    known = partial(known_class, templates=templates, noise=NOISE, clip=clip, exact=corruption.exact)
+    known = partial(known_class, templates=templates, noise=NOISE, likelihood=corruption.likelihood)
     if corruption.exact:
         return methods | {"known_class": known, "template": partial(exact_posterior, templates=templates, noise=NOISE)}
-    noisy = partial(noisy_posterior, templates=templates, noise=NOISE, clip=clip)
+    if corruption.likelihood is None:
+        return methods
+    noisy = partial(noisy_posterior, templates=templates, noise=NOISE, likelihood=corruption.likelihood)
     return methods | {"known_class": known, "template": noisy}

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from eai.tasks.recovery.corruptions import Images
 from eai.tasks.recovery.data import Batch
+from eai.tasks.recovery.likelihood import Likelihood
 
 Templates = Float[Tensor, "k h w"]
-_NODES = 2001
-
-
-def _pdf(z: Tensor) -> Tensor:
-    return torch.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)
-
-
-def _cdf(z: Tensor) -> Tensor:
-    return torch.special.ndtr(z)
 
 
 def exact_posterior(batch: Batch, templates: Templates, noise: int | None) -> Images:
@@ -45,53 +35,37 @@ def exact_posterior(batch: Batch, templates: Templates, noise: int | None) -> Im
     return torch.where(seen, y, mean)
 
 
-def noisy_posterior(batch: Batch, templates: Templates, noise: int | None, clip: bool) -> Images:
-    """E[x | y] = Σ_k w_k E[x | y, k], w_k ∝ p(y | k), for Gaussian noise of σ = ``batch.level``.
+def noisy_posterior(batch: Batch, templates: Templates, noise: int | None, likelihood: Likelihood) -> Images:
+    """E[x | y] = Σ_k w_k E[x | y, k], w_k ∝ p(y | k), for a likelihood at ``batch.level``; hidden pixels tell nothing.
 
-    Clipped values have the probability mass of what was cut. The noise class has x uniform on [0, 1] outside its disc.
+    The noise class has x uniform on [0, 1] outside its disc.
     """
-    likelihoods, means = _by_class(batch, templates, noise, clip)
-    weight = likelihoods.sum((2, 3)).softmax(1)
+    log_likelihoods, means = _by_class(batch, templates, noise, likelihood)
+    weight = log_likelihoods.sum((2, 3)).softmax(1)
     return (weight[:, :, None, None] * means).sum(1, keepdim=True).to(batch.y)
 
 
-def known_class(batch: Batch, templates: Templates, noise: int | None, clip: bool, exact: bool) -> Images:
-    """E[x | y, class], by an oracle that is told the class: its error in the noise class is irreducible."""
-    known = templates.to(batch.y)[batch.label][:, None]
-    if exact:
-        return torch.where(batch.mask == 1, batch.y, known)
-    _, means = _by_class(batch, templates, noise, clip)
+def known_class(batch: Batch, templates: Templates, noise: int | None, likelihood: Likelihood | None) -> Images:
+    """E[x | y, class], by an oracle that is told the class: its error in the noise class is irreducible.
+
+    Without a likelihood seen pixels are exact.
+    """
+    if likelihood is None:
+        return torch.where(batch.mask == 1, batch.y, templates.to(batch.y)[batch.label][:, None])
+    _, means = _by_class(batch, templates, noise, likelihood)
     return means[torch.arange(len(means)), batch.label][:, None].to(batch.y)
 
 
 def _by_class(
-    batch: Batch, templates: Templates, noise: int | None, clip: bool
+    batch: Batch, templates: Templates, noise: int | None, likelihood: Likelihood
 ) -> tuple[Float[Tensor, "b k h w"], Float[Tensor, "b k h w"]]:
     """log p(y | k) of each pixel and E[x | y, k]."""
-    y, known = batch.y.double(), templates.to(batch.y.device).double()[None]
-    sigma = batch.level.double().clamp(min=1e-3)[:, None, None, None]
-    density = _pdf((y - known) / sigma) / sigma
-    if clip:
-        density = torch.where(y <= 0, _cdf(-known / sigma), torch.where(y >= 1, _cdf((known - 1) / sigma), density))
-    means = known.expand_as(density).clone()
+    y, known, seen = batch.y.double(), templates.to(batch.y.device).double()[None], batch.mask == 1
+    probability = likelihood.of(y, known, batch.level)
+    means = known.expand_as(probability).clone()
     if noise is not None:
         random = (known[:, noise] != 1).expand(len(y), -1, -1)
-        uniform_density, uniform_mean = _uniform(y, sigma, clip)
-        density[:, noise] = torch.where(random, uniform_density[:, 0], density[:, noise])
-        means[:, noise] = torch.where(random, uniform_mean[:, 0], means[:, noise])
-    return density.clamp(min=1e-300).log(), means
-
-
-def _uniform(y: Tensor, sigma: Tensor, clip: bool) -> tuple[Tensor, Tensor]:
-    """p(y) and E[x | y] of a pixel with x uniform on [0, 1]."""
-    low, high = -y / sigma, (1 - y) / sigma
-    mass = (_cdf(high) - _cdf(low)).clamp(min=1e-300)
-    mean = (y + sigma * (_pdf(low) - _pdf(high)) / mass).clamp(0, 1)
-    if clip:
-        # Mass at 0, ∫ Φ(−u/σ) du, and its first moment; by symmetry those at 1.
-        u = (torch.arange(_NODES, device=y.device, dtype=y.dtype) + 0.5) / _NODES
-        cut = _cdf(-u / sigma)
-        at_zero, first = cut.mean(-1, keepdim=True), (u * cut).mean(-1, keepdim=True)
-        mass = torch.where((y <= 0) | (y >= 1), at_zero, mass)
-        mean = torch.where(y <= 0, first / at_zero, torch.where(y >= 1, 1 - first / at_zero, mean))
-    return mass, mean
+        of_uniform, uniform_mean = likelihood.of_uniform(y, batch.level)
+        probability[:, noise] = torch.where(random, of_uniform[:, 0], probability[:, noise])
+        means[:, noise] = torch.where(random & seen[:, 0], uniform_mean[:, 0], means[:, noise])
+    return torch.where(seen, probability.clamp(min=1e-300).log(), 0.0), means

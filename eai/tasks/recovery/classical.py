@@ -5,21 +5,21 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 from eai.core.learn.data import DataModule
+from eai.tasks.recovery.calibration import Calibrated, Method
 from eai.tasks.recovery.corruptions import Corruption, GaussianNoise, Images, Levels
 from eai.tasks.recovery.data import Batch
 
 log = logging.getLogger("eai")
-Method = Callable[[Batch], Images]
 # Weight of total variation and h of non-local means, in units of σ where the noise is Gaussian, else of grey values.
-WEIGHTS, STRENGTHS = (0.1, 0.2, 0.3, 0.45, 0.7), (0.3, 0.4, 0.5, 0.6, 0.8)
+WEIGHTS, STRENGTHS = (0.1, 0.2, 0.3, 0.45, 0.7), (0.2, 0.3, 0.4, 0.5, 0.6)
 GREY_WEIGHTS, GREY_STRENGTHS = (0.03, 0.1, 0.2, 0.4), (0.05, 0.1, 0.2, 0.3)
-CALIBRATION_SAMPLES = 30
 
 
 def median(batch: Batch) -> Images:
@@ -64,43 +64,18 @@ def total_variation(batch: Batch, weight: Levels) -> Images:
     return _stacked([denoise_tv_chambolle(y, weight=w, max_num_iter=50) for y, w in pairs], batch)
 
 
-def non_local_means(batch: Batch, strength: Levels) -> Images:
-    """Non-local means (Buades et al. 2005), h for each sample, patches of 5 × 5 at distances up to 9 pixels."""
+def non_local_means(batch: Batch, strength: Levels, told: bool) -> Images:
+    """Non-local means (Buades et al. 2005), h for each sample, patches of 5 × 5 at distances up to 9 pixels.
+
+    ``told`` that the level is the noise's σ, it subtracts 2σ² from the distances of patches, which only scikit-image's
+    slow form does well (19.4 dB against 18.7 in the fast form on the varied patterns; 18.9 if it is not told).
+    """
     from skimage.restoration import denoise_nl_means
 
-    pairs = zip(batch.y[:, 0].cpu().numpy(), strength.tolist(), strict=True)
-    return _stacked([denoise_nl_means(y, patch_size=5, patch_distance=9, h=h, fast_mode=True) for y, h in pairs], batch)
-
-
-class Calibrated:
-    """A method with the parameter that has the least mean square error on the first validation samples.
-
-    Args:
-        method: of a batch and one parameter for each sample.
-        grid: of parameters.
-        data: whose validation samples are used.
-        per_level: the parameter is in units of each sample's level, which the method is told and a net is not.
-    """
-
-    def __init__(
-        self,
-        method: Callable[[Batch, Levels], Images],
-        grid: Sequence[float],
-        data: DataModule[Batch],
-        per_level: bool,
-    ) -> None:
-        self._method, self._grid, self._data, self._per_level = method, grid, data, per_level
-        self.parameter: float | None = None
-
-    def __call__(self, batch: Batch) -> Images:
-        if self.parameter is None:
-            val = self._data.batch("val", CALIBRATION_SAMPLES)
-            self.parameter = min(self._grid, key=lambda p: float((self._applied(val, p) - val.x).square().mean()))
-        return self._applied(batch, self.parameter)
-
-    def _applied(self, batch: Batch, parameter: float) -> Images:
-        unit = batch.level.clamp(min=1e-3) if self._per_level else torch.ones_like(batch.level)
-        return self._method(batch, parameter * unit)
+    sigma = batch.level if told else torch.zeros_like(batch.level)
+    samples = zip(batch.y[:, 0].cpu().numpy(), strength.tolist(), sigma.tolist(), strict=True)
+    options = {"patch_size": 5, "patch_distance": 9, "fast_mode": not told}
+    return _stacked([denoise_nl_means(y, h=h, sigma=s, **options) for y, h, s in samples], batch)
 
 
 def classical_methods(corruption: Corruption, data: DataModule[Batch]) -> Mapping[str, Method]:
@@ -118,5 +93,5 @@ def classical_methods(corruption: Corruption, data: DataModule[Batch]) -> Mappin
     weights, strengths = (WEIGHTS, STRENGTHS) if gaussian else (GREY_WEIGHTS, GREY_STRENGTHS)
     return methods | {
         "total_variation": Calibrated(total_variation, weights, data, gaussian),
-        "non_local_means": Calibrated(non_local_means, strengths, data, gaussian),
+        "non_local_means": Calibrated(partial(non_local_means, told=gaussian), strengths, data, gaussian),
     }

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from eai.core.errors import require
+from eai.tasks.recovery.likelihood import GaussianLikelihood, Likelihood
 
 Images = Float[Tensor, "b 1 h w"]
 Levels = Float[Tensor, " b"]
@@ -32,11 +33,14 @@ class Corruption(ABC):
         integer: whether strengths are whole numbers.
         exact: whether seen pixels equal those of x, so that an estimate may keep them.
         hides: whether pixels are hidden.
+        likelihood: p(y | x) of seen pixels that are not exact, if it is known. Without it nobody can say what is
+            attainable: no bound is computed.
         unit: of the level, for the axis of a figure.
     """
 
     levels: tuple[float, float] = (0.0, 0.0)
-    integer, exact, hides = False, True, True
+    integer, exact, hides = False, False, True
+    likelihood: Likelihood | None = None
     unit = "level"
 
     def __call__(
@@ -59,6 +63,10 @@ class Corruption(ABC):
     def apply(self, x: Images, level: Levels, generator: torch.Generator) -> tuple[Images, Images]:
         """y and mask of each sample at its level."""
 
+    def project(self, image: Images, mask: Images) -> Images:
+        """What y keeps of an image where seen pixels have no error: by default the pixels that the mask marks."""
+        return image * mask
+
     def check_size(self, height: int, width: int) -> None:  # noqa: B027 - no duty of a subclass
         """Raise ``ValueError`` if images of this size cannot be corrupted so. By default all can."""
 
@@ -66,7 +74,7 @@ class Corruption(ABC):
 class NoCorruption(Corruption):
     """y = x: the net is to reconstruct its input."""
 
-    hides = False
+    exact, hides = True, False
 
     def apply(self, x: Images, level: Levels, generator: torch.Generator) -> tuple[Images, Images]:
         return x.clone(), torch.ones_like(x)
@@ -80,11 +88,12 @@ class GaussianNoise(Corruption):
         clip: cut y to [0, 1], as slide 2.2 does. Values at 0 and 1 then lose half of their noise.
     """
 
-    exact, hides, unit = False, False, "noise σ (grey value, 0 to 1)"
+    hides, unit = False, "noise σ (grey value, 0 to 1)"
 
     def __init__(self, sigma: float | Sequence[float] = 0.2, clip: bool = True) -> None:
         self.levels, self.clip = _range("sigma", sigma), clip
         require(self.levels[0] >= 0, "sigma", "0 or more", sigma)
+        self.likelihood = GaussianLikelihood(clip)
 
     def apply(self, x: Images, level: Levels, generator: torch.Generator) -> tuple[Images, Images]:
         noise = torch.randn(x.shape, generator=generator, device=generator.device)
@@ -99,7 +108,7 @@ class SaltAndPepper(Corruption):
         fraction: p, in [0, 1], or its range. The level.
     """
 
-    exact, hides, unit = False, False, "fraction of pixels replaced"
+    hides, unit = False, "fraction of pixels replaced"
 
     def __init__(self, fraction: float | Sequence[float] = 0.1) -> None:
         self.levels = _range("fraction", fraction)
@@ -122,7 +131,7 @@ class Block(Corruption):
         fill: what the net sees there, in [0, 1]. A pixel may have this value by itself.
     """
 
-    integer, unit = True, "block edge (pixels)"
+    integer, exact, unit = True, True, "block edge (pixels)"
 
     def __init__(self, size: int | Sequence[int] = 10, fill: float = 0.0) -> None:
         self.levels, self.fill = _range("size", size), fill
@@ -163,7 +172,7 @@ class RandomPixels(Corruption):
         fraction: in [0, 1], or its range. The level.
     """
 
-    unit = "fraction of pixels hidden"
+    exact, unit = True, "fraction of pixels hidden"
 
     def __init__(self, fraction: float | Sequence[float] = 0.5) -> None:
         self.levels = _range("fraction", fraction)
@@ -182,7 +191,7 @@ class Stripes(Corruption):
         fraction: in [0, 1], or its range. The level.
     """
 
-    unit = "fraction of rows hidden"
+    exact, unit = True, "fraction of rows hidden"
 
     def __init__(self, fraction: float | Sequence[float] = 0.3) -> None:
         self.levels = _range("fraction", fraction)

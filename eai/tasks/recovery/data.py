@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from eai.core.errors import require
@@ -22,7 +22,8 @@ class Batch(NamedTuple):
     """b images of h × w pixels, values in [0, 1].
 
     ``y`` is what the net sees, ``mask`` 1 where a pixel was seen and 0 where it is hidden, ``x`` the clean
-    image, ``label`` its position in the data's ``classes`` and ``level`` the strength of its corruption.
+    image, ``label`` its position in the data's ``classes``, ``level`` the strength of its corruption, and ``beyond``
+    whether it is a pattern that lies outside the range of those in training: extrapolation, with scores of its own.
     """
 
     y: Float[Tensor, "b 1 h w"]
@@ -30,6 +31,7 @@ class Batch(NamedTuple):
     x: Float[Tensor, "b 1 h w"]
     label: Int[Tensor, " b"]
     level: Float[Tensor, " b"]
+    beyond: Bool[Tensor, " b"]
 
 
 class ImageData(DataModule[Batch]):
@@ -77,10 +79,15 @@ class ImageData(DataModule[Batch]):
         """Clean images and their labels."""
 
     def generate(self, split: Split, generator: torch.Generator) -> Batch:
-        x, label = self.clean(split, generator)
+        return self.corrupted(*self.clean(split, generator), split, generator)
+
+    def corrupted(
+        self, x: Images, label: Int[Tensor, " b"], split: Split, generator: torch.Generator, beyond: bool = False
+    ) -> Batch:
+        """The batch of clean images, corrupted as ``split`` demands."""
         levels = None if split == "train" or self.test_levels is None else self._shares(len(x), generator.device)
         y, mask, level = self.corruption(x, generator, levels)
-        return Batch(y, mask, x, label, level)
+        return Batch(y, mask, x, label, level, torch.full_like(label, beyond, dtype=torch.bool))
 
     def _shares(self, count: int, device: torch.device) -> Levels:
         # Neighbours differ in level, and each class meets each level.
@@ -97,8 +104,11 @@ class Patterns(ImageData):
     Args:
         corruption, height, width, test_levels, batch_size, seed, fresh: see :class:`ImageData`.
         n_train, n_val, n_test: samples per split. 1,600 are the slides' 100 batches of 16 per epoch.
-        kind: ``tutorial``, the slides' ten images; ``varied``, the ten with random parameters, those of test data from
-            ranges that training leaves out; ``fields``, band-limited random fields, without classes.
+        kind: ``tutorial``, the slides' ten images; ``varied``, the ten with random parameters; ``fields``, band-limited
+            random fields, without classes. The frequencies and contrasts of varied test data come from ranges that
+            training leaves out but surrounds: interpolation.
+        n_extrapolation: further test samples of varied patterns, after the others, with frequencies above all those of
+            training.
     """
 
     def __init__(
@@ -114,13 +124,16 @@ class Patterns(ImageData):
         fresh: bool = True,
         kind: Literal["tutorial", "varied", "fields"] = "tutorial",
         test_levels: Sequence[float] | None = None,
+        n_extrapolation: int = 0,
         device: Literal["cpu", "cuda"] = "cpu",
     ) -> None:
         super().__init__(corruption, height, width, test_levels, batch_size, seed, fresh, device)
         for name, size in (("n_train", n_train), ("n_val", n_val), ("n_test", n_test)):
             require(size >= 1, name, "at least 1", size)
         require(kind in ("tutorial", "varied", "fields"), "kind", "tutorial, varied or fields", kind)
-        self.kind = kind
+        possible = n_extrapolation == 0 or (n_extrapolation > 0 and kind == "varied")
+        require(possible, "n_extrapolation", "0, or more where kind is varied", n_extrapolation)
+        self.kind, self.n_extrapolation = kind, n_extrapolation
         self.sizes: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
         if kind != "fields":
             self.classes, self.noise = CLASSES, NOISE
@@ -136,3 +149,12 @@ class Patterns(ImageData):
         if self.kind == "varied":
             return varied(label, self.height, self.width, split, generator), label
         return draw(label, self.height, self.width, generator), label
+
+    def generate(self, split: Split, generator: torch.Generator) -> Batch:
+        batch = super().generate(split, generator)
+        if split != "test" or not self.n_extrapolation:
+            return batch
+        label = torch.arange(self.n_extrapolation, device=generator.device) % len(self.classes)
+        x = varied(label, self.height, self.width, split, generator, beyond=True)
+        further = self.corrupted(x, label, split, generator, beyond=True)
+        return Batch(*(torch.cat(pair) for pair in zip(batch, further, strict=True)))

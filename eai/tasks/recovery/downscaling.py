@@ -45,12 +45,16 @@ class Downscale(Corruption):
 
     def apply(self, x: Images, level: Levels, generator: torch.Generator) -> tuple[Images, Images]:
         self.check_size(x.shape[-2], x.shape[-1])
-        if self.kind == "mean":
-            replicated = self.coarse(x).repeat_interleave(self.factor, 2).repeat_interleave(self.factor, 3)
-            return replicated, torch.ones_like(x)
-        mask = torch.zeros_like(x)
-        self.coarse(mask).fill_(1)
-        return x * mask, mask
+        mask = torch.ones_like(x)
+        if self.kind == "subsample":
+            mask = torch.zeros_like(x)
+            self.coarse(mask).fill_(1)
+        return self.project(x, mask), mask
+
+    def project(self, image: Images, mask: Images) -> Images:
+        if self.kind == "subsample":
+            return image * mask
+        return self.coarse(image).repeat_interleave(self.factor, 2).repeat_interleave(self.factor, 3)
 
     def check_size(self, height: int, width: int) -> None:
         fits = height % self.factor == 0 and width % self.factor == 0

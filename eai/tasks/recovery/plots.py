@@ -15,22 +15,11 @@ from torch import Tensor
 from eai.core.palette import BLACK, BLUE, GREEN, INPUT, ORANGE, PREDICTION, PURPLE, RED, SKY, new_figure
 from eai.tasks.recovery.data import Batch
 from eai.tasks.recovery.patterns import CLASSES
+from eai.tasks.recovery.scores import psnr
 
 # Colour and shape both tell the class, so that either suffices.
 _MARKERS = "ovs^D*P<Xp"
 _COLOURS = (BLACK, ORANGE, SKY, GREEN, BLUE, RED, PURPLE, "#999999", BLACK, ORANGE)
-
-# Of a method in line charts; the network is first.
-_METHODS = ((PREDICTION, "o"), (INPUT, "s"), (GREEN, "v"), (PURPLE, "D"), (ORANGE, "P"), (SKY, "X"))
-
-
-def _spoken(name: str) -> str:
-    return name.replace("non_local", "non-local").replace("_", " ")
-
-
-def psnr(mse: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-    """−10 log₁₀ MSE in dB, for images in [0, 1]; the MSE is floored at 1e-10, so identical images have 100 dB."""
-    return -10 * torch.log10(mse.clamp(min=1e-10))
 
 
 def recoveries(batch: Batch, image: Float[Tensor, "b 1 h w"], names: Sequence[str] = CLASSES) -> Figure:
@@ -123,45 +112,4 @@ def gallery(image: Float[Tensor, "b 1 h w"], columns: int, title: str) -> Figure
     axes = figure.subplots()
     axes.imshow(mosaic, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set(xticks=[], yticks=[], frame_on=False)
-    return figure
-
-
-def score_by_level(
-    levels: Sequence[float], scores: Mapping[str, Sequence[float]], trained: tuple[float, float], unit: str
-) -> Figure:
-    """Pooled PSNR of each method against the strength of the corruption, the training range shaded."""
-    figure = new_figure(8.0, 4.5)
-    axes = figure.subplots()
-    margin = 0.01 * (levels[-1] - levels[0])
-    axes.axvspan(trained[0] - margin, trained[1] + margin, color="#DDDDDD", label="strengths in training")
-    for (name, values), (colour, marker) in zip(scores.items(), _METHODS, strict=False):
-        if name == "template":
-            axes.plot(levels, values, color=BLACK, ls="--", zorder=3, label="template (bound)")
-        else:
-            axes.plot(levels, values, marker=marker, color=colour, label=_spoken(name))
-    axes.set(
-        ylim=(0, 55), xlabel=unit, ylabel="pooled PSNR (dB)", title="Recovery against the strength of the corruption"
-    )
-    axes.grid(alpha=0.3)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize="small")
-    return figure
-
-
-def spectra(wavelengths: Sequence[float], power: Mapping[str, Sequence[float]], factor: int) -> Figure:
-    """Power of each method's images against the wavelength, both axes logarithmic, truth first."""
-    figure = new_figure(8.0, 4.5)
-    axes = figure.subplots()
-    axes.axvspan(min(wavelengths), 2 * factor, color="#DDDDDD", label="not resolved by the input")
-    for (name, values), (colour, marker) in zip(power.items(), ((BLACK, None), *_METHODS), strict=False):
-        axes.plot(wavelengths, values, marker=marker, color=colour, ms=4, label=_spoken(name))
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.set(
-        ylim=(1e-8, 1e-1), xlabel="wavelength (pixels)", ylabel="power of a Fourier mode (grey value²)",
-        title="Spectrum, test data: recovered images should have the truth's",
-    )  # fmt: skip
-    axes.invert_xaxis()
-    axes.grid(alpha=0.3)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize="small")
     return figure

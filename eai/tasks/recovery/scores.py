@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
-from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from eai.core.learn.data import split_generator
 from eai.core.learn.scores import PerSample
 from eai.tasks.recovery.baselines import mean_fill
 from eai.tasks.recovery.corruptions import Images
-from eai.tasks.recovery.data import Batch, ImageData
+from eai.tasks.recovery.data import Batch, ImageData, Patterns
 from eai.tasks.recovery.downscaling import Downscale
 from eai.tasks.recovery.patterns import CLASSES, NOISE
-from eai.tasks.recovery.plots import psnr, score_by_level, spectra
 
 WINDOW = tuple(math.exp(-0.5 * (offset / 1.5) ** 2) for offset in range(-5, 6))
+
+
+def psnr(mse: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """−10 log₁₀ MSE in dB, for images in [0, 1]; the MSE is floored at 1e-10, so identical images have 100 dB."""
+    return -10 * torch.log10(mse.clamp(min=1e-10))
 
 
 def ssim(x: Images, estimate: Images) -> Float[Tensor, " b"]:
@@ -57,6 +59,11 @@ def pixel_mean(squares: Images, chosen: Images) -> tuple[Float[Tensor, " b"], Fl
     return (squares * chosen).sum((1, 2, 3)) / count.clamp(min=1), count
 
 
+def active_units(mean: Float[Tensor, "b latent"]) -> int:
+    """How many numbers of a code vary from sample to sample: those with a variance above 0.01 (Burda et al. 2016)."""
+    return int((mean.var(0, correction=0) > 0.01).sum())
+
+
 def fine_power(image: Images, factor: int) -> Float[Tensor, " b"]:
     """Power at wavelengths below 2 ``factor`` pixels, along rows or columns."""
     height, width = image.shape[-2:]
@@ -65,12 +72,17 @@ def fine_power(image: Images, factor: int) -> Float[Tensor, " b"]:
     return (torch.fft.fft2(image).abs().square() * fine).sum((1, 2, 3))
 
 
+def _weighted(item: PerSample, weight: Float[Tensor, " b"]) -> PerSample:
+    return (item[0], item[1] * weight) if isinstance(item, tuple) else (item, weight)
+
+
 class Scoring:
     """The scores that the task's docstring defines, for given data; without data, those of the slides' patterns."""
 
     def __init__(self, data: ImageData | None) -> None:
         self.classes = CLASSES if data is None else data.classes
         self.noise = NOISE if data is None else data.noise
+        self.extrapolates = isinstance(data, Patterns) and data.n_extrapolation > 0
         self.levels = (data.test_levels or []) if data else []
         self.downscale = data.corruption if data and isinstance(data.corruption, Downscale) else None
 
@@ -91,7 +103,11 @@ class Scoring:
             scores[f"mse/level_{level:g}"] = (mse, near)
         if len(self.classes) > 1:
             scores |= self._by_class(batch, images)
-        return scores | self._of_downscaling(batch, estimate)
+        scores |= self._of_downscaling(batch, estimate)
+        if not self.extrapolates:
+            return scores
+        apart = {f"{name}/extrapolation": (value, batch.beyond.to(mse.dtype)) for name, value in images.items()}
+        return {name: _weighted(item, (~batch.beyond).to(mse.dtype)) for name, item in scores.items()} | apart
 
     def _by_class(self, batch: Batch, images: Mapping[str, Tensor]) -> dict[str, PerSample]:
         references = {"input": batch.y, "fill": mean_fill(batch)}
@@ -132,44 +148,3 @@ class Scoring:
             if key in scores:
                 scores[name] = psnr(torch.tensor(scores[key], dtype=torch.float64)).item()
         return scores
-
-
-def by_level(data: ImageData, methods: Mapping[str, Callable[[Batch], Images]], device: torch.device) -> Figure:
-    """Each method's pooled PSNR on 20 test images corrupted with nine strengths, in and beyond the training range."""
-    low, high = data.corruption.levels
-    if data.corruption.integer:
-        levels = sorted({round(v) for v in torch.linspace(1, min(data.height, data.width, 1.2 * high + 4), 9).tolist()})
-    else:
-        levels = torch.linspace(max(0.02, 0.25 * low), min(0.95, 1.8 * high + 0.02), 9).tolist()
-    clean = data.batch("test", 20)
-    scores: dict[str, list[float]] = {name: [] for name in methods}
-    for level in levels:
-        strength = torch.full((len(clean.x),), float(level), device=clean.x.device)
-        y, mask, _ = data.corruption(clean.x, split_generator(data.seed, "test", 1, data.device), strength)
-        batch = Batch(*(field.to(device) for field in (y, mask, clean.x, clean.label, strength)))
-        for name, method in methods.items():
-            scores[name].append(psnr((method(batch) - batch.x).square().mean()).item())
-    return score_by_level(levels, scores, (low, high), data.corruption.unit)
-
-
-def isotropic_power(image: Images) -> tuple[list[float], list[float]]:
-    """(wavelengths in pixels, mean power |x̂(k)|² / n² of the Fourier modes there) over n pixels, in rings of |k|.
-
-    Rings are as wide as the lowest frequency of the shorter side and reach to a wavelength of two pixels.
-    """
-    height, width = image.shape[-2:]
-    row, column = torch.fft.fftfreq(height, device=image.device), torch.fft.fftfreq(width, device=image.device)
-    count = min(height, width)
-    ring = ((row[:, None] ** 2 + column**2).sqrt() * count).round().long()
-    power = (torch.fft.fft2(image).abs() / (height * width)).square().mean((0, 1))
-    rings = range(1, count // 2 + 1)
-    return [count / k for k in rings], [power[ring == k].mean().item() for k in rings]
-
-
-def spectrum(data: ImageData, methods: Mapping[str, Callable[[Batch], Images]], device: torch.device) -> Figure:
-    """The isotropic spectrum of the truth and of each method on test images."""
-    batch = Batch(*(field.to(device) for field in data.batch("test", 200)))
-    images = {"truth": batch.x, **{name: method(batch) for name, method in methods.items()}}
-    power = {name: isotropic_power(image) for name, image in images.items()}
-    factor = data.corruption.factor if isinstance(data.corruption, Downscale) else 1
-    return spectra(power["truth"][0], {name: values for name, (_, values) in power.items()}, factor)

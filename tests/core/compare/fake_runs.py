@@ -10,7 +10,7 @@ import yaml
 
 from eai.core.compare.records import read_records
 from eai.core.compare.table import Comparison, comparisons, leaderboard_frame
-from eai.core.directory import write_json
+from eai.core.files import write_json
 
 TASKS: dict[str, dict[str, Any]] = {
     "dynamics": {

@@ -17,8 +17,9 @@ import eai.core.compare.records
 from eai.compare import main
 from eai.core.compare.records import find_runs, read_records
 from eai.core.compare.show import write_summary
-from eai.core.directory import RunDirectory, write_json
+from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError
+from eai.core.files import write_json
 from tests.core.compare.fake_runs import fake_run
 
 

@@ -12,7 +12,8 @@ import pytest
 from eai.core.compare.keys import short_names
 from eai.core.compare.show import leaderboard
 from eai.core.compare.text import summary_of_run
-from eai.core.directory import RunDirectory, read_json, write_json
+from eai.core.directory import RunDirectory
+from eai.core.files import read_json, write_json
 from tests.core.compare.fake_runs import fake_run, rows_below, sweep_json, table_below
 
 

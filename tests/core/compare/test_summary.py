@@ -18,7 +18,7 @@ from eai.core.compare.figure import sweep_figure
 from eai.core.compare.records import read_records
 from eai.core.compare.show import leaderboard, write_summary
 from eai.core.compare.table import comparisons
-from eai.core.directory import write_json
+from eai.core.files import write_json
 from tests.core.compare.fake_runs import fake_run, rows_below, sweep_json
 
 

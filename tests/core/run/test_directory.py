@@ -17,8 +17,9 @@ import torch
 
 import eai.core.directory
 import eai.core.run.processes
-from eai.core.directory import RunDirectory, disk_errors_named, read_json, write_json
+from eai.core.directory import RunDirectory, disk_errors_named
 from eai.core.errors import ConfigError
+from eai.core.files import read_json, write_json
 from eai.core.learn.task import Task
 from eai.core.run.signals import StopSignals
 from tests.runs import TINY, Train
@@ -129,7 +130,7 @@ def test_threads_of_a_job_do_not_outlive_it(train: Train, monkeypatch: pytest.Mo
     used: list[int] = []
     monkeypatch.setattr(Task, "on_test_start", _noting(Task.on_test_start, used))
     before = torch.get_num_threads()
-    monkeypatch.setattr("eai.core.run.fit._TORCH_THREADS", 2)
+    monkeypatch.setattr("eai.core.run.trainer._TORCH_THREADS", 2)
     try:
         train(*QUICK, run="one")
         train(*QUICK, "accelerator.threads=null", run="free")

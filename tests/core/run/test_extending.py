@@ -13,8 +13,9 @@ import pytest
 import torch
 
 import eai
-from eai.core.directory import RunDirectory, read_json
+from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError, Interrupted
+from eai.core.files import read_json
 from eai.core.learn.task import Task
 from eai.core.run.finished import evaluate
 from tests.runs import TINY, Train, composed, curves_of

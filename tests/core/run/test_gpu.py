@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from eai.core.directory import read_json
+from eai.core.files import read_json
 from tests.runs import TINY, Train
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import eai.core.run.build
-from eai.core.directory import RunDirectory, read_json
+from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError, RankError
+from eai.core.files import read_json
 from eai.core.learn.data import Batches, Samples
 from eai.core.run.finished import evaluate
 from eai.core.run.gpus import process_count, reserved_gpus

@@ -13,8 +13,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import eai
-from eai.core.directory import RunDirectory, read_json, write_json
+from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError, ExplodedLossError, NonFiniteLossError
+from eai.core.files import read_json, write_json
 from eai.core.run.finished import evaluate
 from tests.runs import TINY, Train, composed, curves_of
 

@@ -19,8 +19,9 @@ import torch
 from omegaconf import OmegaConf
 
 import eai
-from eai.core.directory import RunDirectory, read_json, write_json
+from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError, DiskFullError, Interrupted, NonFiniteLossError, RunInUseError
+from eai.core.files import read_json, write_json
 from eai.core.learn.data import Blocks
 from eai.core.learn.task import Task
 from eai.core.run.checkpoints import AtomicCheckpointIO, LastCheckpoint, check_checkpoint

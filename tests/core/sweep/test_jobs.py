@@ -16,8 +16,8 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from eai.core.directory import write_json
 from eai.core.errors import ConfigError
+from eai.core.files import write_json
 from eai.core.sweep import hooks
 from eai.core.sweep.hooks import Sweep, judged
 from eai.core.sweep.jobs import Jobs

@@ -10,8 +10,8 @@ import optuna
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from eai.core.directory import write_json
 from eai.core.errors import ConfigError
+from eai.core.files import write_json
 from eai.core.sweep.hooks import _warn_of_crowding
 from eai.core.sweep.names import sweep_name
 from eai.core.sweep.study import _trials_left, check_search, parallel_jobs, queue_again

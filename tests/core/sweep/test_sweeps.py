@@ -12,8 +12,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from eai.core.directory import RunDirectory, read_json, write_json
+from eai.core.directory import RunDirectory
 from eai.core.errors import Interrupted
+from eai.core.files import read_json, write_json
 from eai.core.run.run import train
 from tests.core.jobs import only, processes_in, report, run, started, states, until
 from tests.runs import TINY, composed

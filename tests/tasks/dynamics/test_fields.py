@@ -11,9 +11,9 @@ import torch
 from omegaconf import OmegaConf
 
 from eai.core.cli import CONFIG_DIR
-from eai.tasks.dynamics import advection, burgers
+from eai.tasks.dynamics import advection
 from eai.tasks.dynamics.advection import Advection2D, Fourier, VariableSpeed, band_limited
-from eai.tasks.dynamics.burgers import Burgers, resolved_burgers
+from eai.tasks.dynamics.burgers import Burgers, pseudo_spectral
 from eai.tasks.dynamics.data import RandomFields
 from eai.tasks.dynamics.schemes import (
     translate,
@@ -105,20 +105,19 @@ def test_variable_speed_is_known_to_the_net_and_stays_within_its_range() -> None
     assert data.courant[0] == pytest.approx(1.4 * mean)
 
 
-def test_burgers_reference_is_resolved_in_space_and_time(generator: torch.Generator, monkeypatch: Any) -> None:
+def test_burgers_reference_is_resolved_in_space_and_time(generator: torch.Generator) -> None:
     u0 = band_limited(B, 32, 3, generator)
     u0 = u0 / u0.abs().amax(1, keepdim=True)
-    states = resolved_burgers(u0, 1.0, 0.15, 8)
-    monkeypatch.setattr("eai.tasks.dynamics.burgers.FINER", 32)  # twice the points and twice the sub-steps
-    assert (resolved_burgers(u0, 1.0, 0.15, 8) - states).abs().max() < 1e-6
+    states = pseudo_spectral(u0, 1.0, 0.15, 8)
+    # Twice the points and twice the sub-steps.
+    assert (pseudo_spectral(u0, 1.0, 0.15, 8, finer=32) - states).abs().max() < 1e-6
     assert states.abs().max() <= 1 + 1e-9
 
 
-def test_burgers_without_viscosity_keeps_its_energy(generator: torch.Generator, monkeypatch: Any) -> None:
+def test_burgers_without_viscosity_keeps_its_energy(generator: torch.Generator) -> None:
     # What aliasing breaks: a Galerkin method keeps Σ u² of the wavenumbers that it resolves.
-    monkeypatch.setattr(burgers, "FINER", 1)
     u0 = band_limited(B, 25, 5, generator)
-    energy = resolved_burgers(u0, cells=0.05, diffusion=0.0, steps=60).square().sum(2)
+    energy = pseudo_spectral(u0, cells=0.05, diffusion=0.0, steps=60, finer=1).square().sum(2)
     torch.testing.assert_close(energy, u0.square().sum(1, keepdim=True).expand_as(energy), rtol=1e-6, atol=0)
 
 
@@ -131,7 +130,7 @@ def test_burgers_reference_satisfies_cole_and_hopf() -> None:
         decay = math.exp(-diffusion * kappa**2 * t)
         return 2 * diffusion * kappa * decay * torch.sin(kappa * x) / (2 + decay * torch.cos(kappa * x))
 
-    got = resolved_burgers(exact(0)[None], 1.0, diffusion, steps)[0, -1]
+    got = pseudo_spectral(exact(0)[None], 1.0, diffusion, steps)[0, -1]
     torch.testing.assert_close(got, exact(steps), rtol=0, atol=1e-7)
 
 

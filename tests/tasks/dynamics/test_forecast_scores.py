@@ -12,12 +12,12 @@ from matplotlib.animation import FuncAnimation
 from eai.core.errors import ConfigError
 from eai.core.learn.figures import render
 from eai.core.learn.scores import SampleMeans
-from eai.tasks.dynamics import scores
+from eai.tasks.dynamics import plots_scores, scores
 from eai.tasks.dynamics.advection import Advection2D, Fourier, VariableSpeed
 from eai.tasks.dynamics.baselines import persistence
 from eai.tasks.dynamics.burgers import Burgers
 from eai.tasks.dynamics.data import Batch, SingleWave, Trajectories, nothing_static
-from eai.tasks.dynamics.forecast import RolloutMSE, Unroll, forecast, one_step, rollout
+from eai.tasks.dynamics.forecast import Forecast, RolloutMSE, Unroll, forecast, one_step, rollout
 from eai.tasks.dynamics.graphs import Graph, grid2d, ring
 from eai.tasks.dynamics.nets import GCN, InteractionNetwork, LearnedStencil
 from eai.tasks.dynamics.task import Dynamics
@@ -274,20 +274,28 @@ def test_every_figure_can_be_drawn(data: Trajectories, graph: Graph, static: int
             assert axes.get_xlabel() or axes.get_ylabel() or axes.get_title(), name
 
 
+def test_comparison_draws_the_strongest_of_many_methods_whatever_their_names() -> None:
+    data = SingleWave(nx=N)
+    batch = data.batch("test")
+    truth = batch.u[:, 1:]
+    wrong = {f"scheme {i}": Forecast(truth, truth * (1 + 0.1 * i)) for i in range(1, 31)}
+    always = {name: Forecast(truth, truth) for name in ("network", "persistence", "reference")}
+    figure = plots_scores.of_methods(data, batch, wrong | always)["nrmse"]
+    (legend,) = figure.legends
+    shown = [text.get_text().partition(":")[0] for text in legend.get_texts()]
+    assert sorted(shown) == sorted([*always, *(f"scheme {i}" for i in range(1, 7))])
+    styles = {
+        (line.get_color(), line.get_linestyle()) for line in figure.axes[0].get_lines() if len(line.get_xdata()) > 2
+    }
+    assert len(styles) == 9
+
+
 def test_rollout_of_the_estimate_starts_from_the_first_state_alone(batch: Batch) -> None:
     task = make_task(ring(N, 2))
     changed = nothing_static(torch.cat([batch.u[:, :1], batch.u[:, 1:] + 1], dim=1))
     before, after = task.predict(batch), task.predict(changed)
     assert torch.equal(before.rollout, after.rollout)
     torch.testing.assert_close(before.one_step[:, 0], before.rollout[:, 0], rtol=0, atol=1e-6)
-
-
-def test_measurements_give_seconds_for_every_method() -> None:
-    data, task = SingleWave(nx=N), make_task(ring(N, 2))
-    task.prepare(data)
-    measured = task.measure(data)
-    assert {"model", "upwind", "reference"} < set(measured)
-    assert all(of_method["seconds_per_step"] > 0 for of_method in measured.values())
 
 
 def test_rollout_longer_than_the_trajectories_that_validate_is_refused_by_name() -> None:

@@ -15,10 +15,10 @@ from eai.tasks.recovery.corruptions import Block, GaussianNoise, RandomPixels, S
 from eai.tasks.recovery.data import Batch, Patterns
 from eai.tasks.recovery.downscaling import Downscale
 from eai.tasks.recovery.folder import read_folder
+from eai.tasks.recovery.likelihood import GaussianLikelihood
 from eai.tasks.recovery.losses import ELBOLoss
 from eai.tasks.recovery.nets import Reconstruction
-from eai.tasks.recovery.plots import psnr
-from eai.tasks.recovery.scores import ssim
+from eai.tasks.recovery.scores import psnr, ssim
 from eai.tasks.recovery.varied import HELD_OUT, shares
 
 HEIGHT, WIDTH, B = 37, 31, 3
@@ -47,7 +47,9 @@ def test_template_bound_of_two_patterns_is_the_closed_form(sigma: float, generat
     templates = torch.rand(2, HEIGHT, WIDTH, generator=generator) * 0.1
     x = templates[[0, 1, 1]][:, None]
     y, mask, level = GaussianNoise(sigma, clip=False)(x, generator)
-    found = noisy_posterior(Batch(y, mask, x, torch.tensor([0, 1, 1]), level), templates, None, clip=False)
+    found = noisy_posterior(
+        Batch(y, mask, x, torch.tensor([0, 1, 1]), level, level < 0), templates, None, GaussianLikelihood(False)
+    )
     distance = (y - templates[None]).double().square().sum((2, 3))
     first = torch.sigmoid((distance[:, 1] - distance[:, 0]) / (2 * sigma**2))[:, None, None]
     expected = first * templates[0] + (1 - first) * templates[1]
@@ -60,7 +62,9 @@ def test_template_bound_averages_the_patterns_that_agree_with_the_seen_pixels() 
     mask = torch.ones(2, 1, HEIGHT, WIDTH)
     mask[0, 0, 5, 7] = 0
     x = templates[:, None]
-    found = exact_posterior(Batch(x * mask, mask, x, torch.arange(2), torch.ones(2)), templates, None)
+    found = exact_posterior(
+        Batch(x * mask, mask, x, torch.arange(2), torch.ones(2), torch.zeros(2).bool()), templates, None
+    )
     assert found[0, 0, 5, 7] == 0.5
     assert torch.equal(found[1], x[1])
 
@@ -110,7 +114,7 @@ def test_test_levels_come_in_equal_shares_within_each_class() -> None:
 
 def test_warmup_raises_the_weight_of_the_kl_and_validation_has_all_of_it(generator: torch.Generator) -> None:
     x = torch.rand(B, 1, HEIGHT, WIDTH, generator=generator)
-    batch = Batch(x, torch.ones_like(x), x, torch.zeros(B, dtype=torch.int64), torch.zeros(B))
+    batch = Batch(x, torch.ones_like(x), x, torch.zeros(B, dtype=torch.int64), torch.zeros(B), torch.zeros(B).bool())
     output = Reconstruction(x, torch.ones(B, 2), torch.zeros(B, 2))
     loss = ELBOLoss(beta=3, warmup_steps=2)
     weights = [loss(output, batch)["kl"][0].item() for _ in range(4)]

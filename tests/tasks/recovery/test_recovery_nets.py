@@ -9,13 +9,16 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from eai.tasks.recovery.classical import Calibrated, median
+from eai.tasks.recovery.calibration import Calibrated
+from eai.tasks.recovery.charts import isotropic_power
+from eai.tasks.recovery.classical import median
 from eai.tasks.recovery.corruptions import GaussianNoise, RandomPixels
 from eai.tasks.recovery.data import Batch, Patterns
 from eai.tasks.recovery.downscaling import Downscale
 from eai.tasks.recovery.losses import ELBOLoss
 from eai.tasks.recovery.nets import BottleneckAutoencoder, Reconstruction
-from eai.tasks.recovery.scores import Scoring, fine_power, isotropic_power
+from eai.tasks.recovery.scores import Scoring, fine_power
+from eai.tasks.recovery.subpixel import SubPixel
 from eai.tasks.recovery.unet import UNet
 
 HEIGHT, WIDTH, B = 37, 31, 3
@@ -151,3 +154,34 @@ def test_median_of_three_by_three_pixels_equals_the_slow_one(batch: Batch) -> No
     for i, j in ((1, 1), (17, 29), (35, 4)):
         window = sorted(batch.y[1, 0, i - 1 : i + 2, j - 1 : j + 2].flatten().tolist())
         assert found[1, 0, i, j].item() == window[4]
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+def test_subpixel_net_is_affine_and_moves_with_its_input_by_whole_blocks(periodic: bool) -> None:
+    torch.manual_seed(0)
+    batch = Patterns(Downscale(4), 20, 28, n_train=1, n_val=1, n_test=B, kind="fields").batch("test")
+    net = SubPixel(4, kernel=3, periodic=periodic).double()
+
+    def estimate(y: torch.Tensor) -> torch.Tensor:
+        return net(batch._replace(y=y)).image
+
+    y, other = batch.y.double(), batch.y.double().flip(0)
+    torch.testing.assert_close(estimate(0.3 * y + 0.7 * other), 0.3 * estimate(y) + 0.7 * estimate(other))
+    moved, after = estimate(y.roll((4, 8), (2, 3))), estimate(y).roll((4, 8), (2, 3))
+    inner = (slice(None), slice(None), slice(8, -4), slice(12, -4))  # out of reach of the edges
+    torch.testing.assert_close(moved[inner], after[inner])
+    assert torch.allclose(moved, after) == periodic
+    with pytest.raises(ValueError, match="multiples of 4, got '37 × 31'"):
+        net(Patterns(RandomPixels(0.5), HEIGHT, WIDTH, 1, 1, 1).batch("test"))
+
+
+def test_subpixel_net_without_weights_gives_block_means_and_its_arguments_are_checked() -> None:
+    net = SubPixel(2)
+    for parameter in net.parameters():
+        torch.nn.init.zeros_(parameter)
+    batch = Patterns(Downscale(2), 12, 16, n_train=1, n_val=1, n_test=B, kind="fields").batch("test")
+    torch.testing.assert_close(net(batch).image, batch.y)
+    with pytest.raises(ValueError, match="factor: expected at least 2, got 1"):
+        SubPixel(1)
+    with pytest.raises(ValueError, match="kernel: expected an odd number, got 4"):
+        SubPixel(2, kernel=4)

@@ -17,6 +17,7 @@ from eai.tasks.recovery.data import Batch, Patterns
 from eai.tasks.recovery.losses import ELBOLoss, MSELoss
 from eai.tasks.recovery.nets import VAE, Autoencoder
 from eai.tasks.recovery.patterns import CLASSES, NOISE, class_means
+from eai.tasks.recovery.scores import active_units
 from eai.tasks.recovery.task import Recovery
 
 HEIGHT, WIDTH, COUNT = 37, 31, 33
@@ -150,10 +151,37 @@ def test_final_figures_show_one_sample_of_each_class_and_codes_only_in_two_dimen
     data.setup()
     few = data.batch("test", 6)
     for latent_dim in (2, 3):
-        task = recovery(VAE(HEIGHT, WIDTH, latent_dim), ELBOLoss()).eval()
+        net = VAE(HEIGHT, WIDTH, latent_dim)
+        task = Recovery(net, ELBOLoss(), torch.optim.Adam, classical=False).eval()
         drawings = task.closing_figures(data, few, task.predict(few))
         assert ("latent_space" in drawings) == (latent_dim == 2)
         figure = drawings["recoveries"]
         assert isinstance(figure, Figure)
         shown = {axes.get_ylabel().replace("\n", " ") for axes in figure.axes} - {""}
         assert shown == {name.replace("_", " ") for name in CLASSES}
+
+
+def test_skill_of_a_class_is_against_the_better_of_input_and_mean_fill() -> None:
+    data = patterns(Block(10))
+    batch, task = data.batch("test"), recovery()
+    half = torch.full_like(batch.x, 0.4)
+    found = scored(task, batch, lambda part: torch.full_like(part.x, 0.4))
+    filled = recovery().baselines(data)["mean_fill"](batch)
+    negative = 0
+    for k, name in enumerate(CLASSES):
+        mine = batch.label == k
+        errors = {
+            which: (image - batch.x)[mine].square().mean((1, 2, 3)).mean().item()
+            for which, image in (("input", batch.y), ("fill", filled), ("half", half))
+        }
+        assert errors["fill"] < 0.98 * errors["input"]  # so that the test can tell
+        skill = 1 - errors["half"] / min(errors["input"], errors["fill"])
+        assert found[f"skill/{name}"] == pytest.approx(skill, rel=1e-4, abs=1e-5)
+        negative += skill < 0
+    assert found["negative_skill_classes"] == negative
+
+
+def test_active_units_are_those_whose_variance_is_above_a_hundredth() -> None:
+    alternating = torch.tensor([1.0, -1.0]).repeat(10)[:, None]
+    codes = alternating * torch.tensor([0.0, 0.09, 0.11, 0.5, 4.0]) + 3.0
+    assert active_units(codes) == 3

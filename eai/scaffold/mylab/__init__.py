@@ -1,0 +1,1 @@
+"""Experiments of mylab, run by eai."""

@@ -1,0 +1,85 @@
+"""Callbacks of the configuration: what they do to a run, and that it goes on exactly with them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from eai.core.errors import ConfigError, Interrupted
+from eai.core.files import read_json
+from eai.core.run.checkpoints import LastCheckpoint
+from tests.runs import TINY, Train, assert_same_result, curves_of
+
+SHORT = (*TINY, "figures.at_end=false")
+TARGET = "callbacks.early_stopping._target_"
+SEVERAL = (*SHORT, "callbacks=[early_stopping,lr_monitor,weight_averaging]", "callbacks.weight_averaging.decay=0.5")
+
+
+def test_early_stopping_ends_a_run_as_completed_with_its_reason_and_scores_the_best_weights(train: Train) -> None:
+    # No validation improves by as much as this: two of them in a row end the run.
+    impatient = (
+        "callbacks=early_stopping",
+        "callbacks.early_stopping.patience=1",
+        "callbacks.early_stopping.min_delta=1e9",
+    )
+    run = train(*SHORT, *impatient, "epochs=9")
+    status = read_json(run.status)
+    assert (status["state"], status["epochs"]) == ("COMPLETED", 2)
+    assert status["stopped"].startswith("val/j_ratio did not improve")
+    assert run.metrics.is_file()
+    assert "stopped" not in read_json(train(*SHORT, "callbacks=early_stopping", run="patient").status)
+
+
+def test_learning_rate_is_a_curve_at_the_steps_of_the_losses(train: Train) -> None:
+    curves = curves_of(train(*SHORT, "callbacks=lr_monitor"))
+    (rates,) = (curve for name, curve in curves.items() if name.startswith("lr-"))
+    assert [step for step, _ in rates] == [0, 4, 8]
+    assert rates[0][1] > rates[-1][1]
+
+
+def test_averaged_weights_are_what_is_scored(train: Train) -> None:
+    averaged = train(*SHORT, "callbacks=weight_averaging", "callbacks.weight_averaging.decay=0.9")
+    assert read_json(averaged.metrics) != read_json(train(*SHORT, run="plain").metrics)
+
+
+@pytest.mark.parametrize("step", [5, 8])
+def test_run_with_callbacks_that_was_stopped_goes_on_to_the_same_result(
+    step: int, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = LastCheckpoint.on_train_batch_end
+
+    def stopped(self: LastCheckpoint, trainer: Any, *rest: Any) -> None:
+        if trainer.global_step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        original(self, trainer, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LastCheckpoint, "on_train_batch_end", stopped)
+        with pytest.raises(Interrupted):
+            train(*SEVERAL)
+    assert_same_result(train(*SEVERAL), train(*SEVERAL, run="whole"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("callbacks.early_stopping.monitor=val/loss", r"early_stopping\.monitor: expected the monitored score"),
+        ("callbacks.early_stopping.patience=soon", r"early_stopping\.patience: expected int, got 'soon'"),
+        (
+            "callbacks.early_stopping._target_=lightning.pytorch.callbacks.ModelCheckpoint",
+            "expected one of .*EarlyStopping",
+        ),
+        (
+            "callbacks.early_stopping._target_=lightning.pytorch.callbacks.LambdaCallback",
+            "expected one of .*EarlyStopping",
+        ),
+        ("callbacks.early_stopping._target_=torch.nn.Identity", "expected Callback, got 'torch.nn.Identity'"),
+        ("callbacks.early_stopping._target_=eai.core.run.callbacks.FigureWriter", "refused"),
+    ],
+)
+def test_callback_that_cannot_work_is_refused_by_its_key(override: str, message: str, train: Train) -> None:
+    with pytest.raises(ConfigError, match=rf"^callbacks\..*{message}"):
+        train(*SHORT, "callbacks=early_stopping", override)
