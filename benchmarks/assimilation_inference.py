@@ -32,7 +32,7 @@ def methods(cost: VariationalCost, n: int) -> dict[str, Callable[[Batch], Tensor
     convolution = CircularConvolution(cost)
     nets: dict[str, Callable[[Batch], Tensor]] = {
         "exact": cost.minimiser,
-        "pcg, 6 steps": lambda batch: conjugate_gradients(cost, batch, 6, "background"),
+        "pcg, 6 steps": lambda batch: conjugate_gradients(cost, batch, 6),
         "convolution": convolution.eval(),
         "convolution, 6 steps": UnrolledSolver(cost, convolution).eval(),
     }

@@ -11,7 +11,7 @@ import inspect
 import re
 import tempfile
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from difflib import get_close_matches
@@ -104,6 +104,38 @@ def check_top_level(cfg: DictConfig) -> Experiment:
     content = cast(dict[str, Any], OmegaConf.to_container(cfg))
     _check_arguments("", Experiment, content)
     return cast(Experiment, _construct("", Experiment, content))
+
+
+def refuse_shared(cfg: DictConfig, keys: Iterable[str]) -> None:
+    """Refuse to set a key below an interpolated node, which would change what other nodes take from the same place.
+
+    Args:
+        cfg: as composed, with its interpolations.
+        keys: that are set; names of groups are no keys.
+
+    Raises:
+        ConfigError: names the key to set instead, which says that it changes both.
+    """
+    for key in keys:
+        place = key
+        while (further := _behind(cfg, place)) != place:
+            place = further
+        if place != key:
+            raise ConfigError(f"{key}: would change {place}, which other nodes use too; set {place} if that is meant")
+
+
+def _behind(cfg: DictConfig, key: str) -> str:
+    """The key with the first node on its way that is interpolated replaced by where its content stands."""
+    node: Any = cfg
+    parts = key.split(".")
+    for end, part in enumerate(parts[:-1], start=1):
+        if not isinstance(node, DictConfig) or part not in node:
+            break
+        if OmegaConf.is_interpolation(node, part):
+            source = str(cast(dict[str, Any], OmegaConf.to_container(node))[part])
+            return ".".join([source.removeprefix("${").removesuffix("}"), *parts[end:]])
+        node = node[part]
+    return key
 
 
 def check_trainer(cfg: DictConfig) -> None:

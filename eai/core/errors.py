@@ -29,6 +29,10 @@ class NonFiniteLossError(EaiError):
     """The loss or a validation score stopped being a finite number."""
 
 
+class ExplodedLossError(EaiError):
+    """The training loss grew to a million times its first epoch's mean."""
+
+
 class Interrupted(BaseException):
     """Training stopped by a signal, after ``last.ckpt`` was written.
 

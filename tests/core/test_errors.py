@@ -7,13 +7,15 @@ import re
 import pytest
 from hydra.errors import HydraException
 
+import eai
 from eai.core.cli import replace_node, split_group_choice
-from eai.core.config import build, check_experiment, check_trainer, is_shortened, resolve
+from eai.core.config import build, check_experiment, check_trainer, is_shortened, refuse_shared, resolve
+from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError
 from eai.core.run.build import build_data_and_task, preflight
 from eai.core.trust import trusted
 from eai.tasks.dynamics.graphs import Graph
-from tests.runs import composed
+from tests.runs import Train, composed
 
 
 def prepare(*overrides: str) -> None:
@@ -38,6 +40,7 @@ def prepare(*overrides: str) -> None:
         (["shared.obs_error.sigma='0.1'"], r"^[a-z_.]+\.sigma: expected float, got '0\.1'"),
         (["model.loss.precision=half"], r"^model\.[a-z_.]+\.precision: expected .*'float32', 'float64'.*got 'half'"),
         (["~data.covariance"], r"^data\.covariance|Interpolation key 'data\.covariance'"),
+        (["shared/covariance=nmc"], r"^data\.covariance\.truth: expected a covariance: .*@data\.true_covariance=soar"),
         (["data.n=4"], r"^data\.n: expected at least 8, got 4"),
         (["data.network.p=61"], r"^data\.network\.p: expected p \+ withheld ≤ 60 free of 60 grid points, got 65"),
         (["shared.obs_error.sigma=-1"], r"^[a-z_.]+\.sigma: expected above 0, got -1"),
@@ -62,6 +65,31 @@ def prepare(*overrides: str) -> None:
 def test_mistake_is_named_by_its_key(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         prepare("task=assimilation", *overrides)
+
+
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [
+        ("model.loss.covariance.length", "shared.covariance.length"),
+        ("data.covariance.length", "shared.covariance.length"),
+        ("model.net.cost.obs_error.sigma", "shared.obs_error.sigma"),  # through two interpolations
+        ("model.net.first_guess.cost.precision", "model.loss.precision"),
+    ],
+)
+def test_key_below_an_interpolated_node_is_refused_for_it_would_change_two_places(key: str, place: str) -> None:
+    cfg = composed("train", ["task=assimilation"])
+    with pytest.raises(
+        ConfigError, match=f"^{re.escape(key)}: would change {re.escape(place)}, which other nodes use too"
+    ):
+        refuse_shared(cfg, ["epochs", key])
+    refuse_shared(cfg, [place, "model.optimizer.lr", "data.true_covariance.length", "new.key", "data.covariance"])
+
+
+def test_run_with_an_override_of_two_places_is_refused(train: Train, finished: RunDirectory) -> None:
+    override = "model.loss.covariance.length=0.5"
+    for refused in (lambda: train("task=assimilation", override), lambda: eai.load_run(finished.path, [override])):
+        with pytest.raises(ConfigError, match=r"^model\.loss\.covariance\.length: would change shared"):
+            refused()
 
 
 def test_graph_that_cannot_carry_the_signal_is_refused_with_both_numbers() -> None:

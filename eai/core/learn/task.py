@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from eai.core.errors import ConfigError, NonFiniteLossError
+from eai.core.errors import ConfigError, ExplodedLossError, NonFiniteLossError
 from eai.core.learn.data import Blocks, DataModule, widened
 from eai.core.learn.figures import Drawing
 from eai.core.learn.ranks import gather, processes, rank
@@ -27,6 +27,7 @@ from eai.core.learn.scores import PerSample, SampleMeans, standard_errors
 from eai.core.schema import Monitor, Optimization
 
 log = logging.getLogger("eai")
+EXPLOSION = 1e6  # times the first epoch's mean training loss: no schedule brings a run back from there
 _BACKWARD_HOOKS = ("on_before_backward", "on_after_backward")
 B = TypeVar("B", bound=tuple[Tensor, ...])
 Output = TypeVar("Output")
@@ -69,6 +70,7 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         self._seconds: dict[str, list[float]] = {}  # per sample, of each batch
         self._backward: Callable[[Tensor], None] = self.manual_backward
         self.latest: dict[str, float] = {}  # the newest train/… and val/…
+        self.first_loss: float | None = None  # train/loss of the first epoch
         self.final_scores: dict[str, dict[str, float]] = {}
         self.standard_errors: dict[str, dict[str, float]] = {}
         self.seconds_per_sample: dict[str, float] = {}
@@ -234,6 +236,7 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
             "epochs": self.epochs_done,
             "batches": self.batches_done,
             "planned_epochs": self.trainer.max_epochs,
+            "first_loss": self.first_loss,
         }
         checkpoint["ranks"] = gather({"train_terms": self._train_terms.state(), "random": _random_state()})
 
@@ -242,6 +245,7 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         if len(ranks) != processes():
             raise ConfigError(f"accelerator: expected {len(ranks)} processes, as before, got {processes()}")
         self.epochs_done, self.batches_done = progress["epochs"], progress["batches"]
+        self.first_loss = progress.get("first_loss")  # absent from older checkpoints
         self._train_terms.restore(ranks[rank()]["train_terms"])
         self._resumed_random_state = ranks[rank()]["random"]
         if progress["planned_epochs"] != self.trainer.max_epochs:
@@ -283,6 +287,8 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         for name, value in losses.items():
             if not math.isfinite(value):
                 self._refuse(name, value)
+        if "train/loss" in losses:
+            self._refuse_explosion(losses["train/loss"])
         self.latest |= {**losses, **(scores or {})}
         if self.logger is not None:
             values = {**losses, **(scores or {}), "epoch": float(self.current_epoch)}
@@ -293,6 +299,16 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
             f"{name} became {value} in epoch {self.current_epoch}, step {self.global_step}; "
             "the checkpoints written before stay. A smaller learning rate or optimization.clip_norm may help"
         )
+
+    def _refuse_explosion(self, loss: float) -> None:
+        if self.first_loss is None:
+            self.first_loss = loss
+        if 0 < EXPLOSION * self.first_loss < loss:
+            raise ExplodedLossError(
+                f"train/loss grew to {loss:.3g} in epoch {self.current_epoch}, step {self.global_step}, more than "
+                f"{EXPLOSION:.0e} times its first epoch's mean of {self.first_loss:.3g}; "
+                "the checkpoints written before stay. A smaller learning rate or optimization.clip_norm may help"
+            )
 
 
 def _random_state() -> dict[str, Any]:

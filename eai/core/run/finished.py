@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from eai.core.config import check_experiment, resolve
+from eai.core.config import check_experiment, refuse_shared, resolve
 from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError
 from eai.core.learn.data import DataModule
@@ -132,6 +132,7 @@ def _replace(composed: DictConfig, key: str, value: Any, changed: dict[str, tupl
         return
     before = OmegaConf.to_container(before) if OmegaConf.is_config(before) else before
     if before != value:
+        refuse_shared(composed, [key])
         changed[key] = (before, value)
         OmegaConf.update(composed, key, value, merge=False, force_add=True)
 

@@ -66,6 +66,7 @@ def run_rank(
     Raises:
         ConfigError: something does not fit; raised before training.
         NonFiniteLossError: the loss stopped being a number.
+        ExplodedLossError: it grew to a million times its first epoch's mean.
         DiskFullError: the last good checkpoint stays.
         Interrupted: a signal came; ``last.ckpt`` was written.
     """

@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from eai.core.cli import log_to
-from eai.core.config import check_experiment, check_trainer, portable, resolve
+from eai.core.config import check_experiment, check_trainer, portable, refuse_shared, resolve
 from eai.core.directory import COSMETIC, RunDirectory, disk_errors_named
 from eai.core.errors import ConfigError
 from eai.core.files import flat_keys
@@ -106,6 +106,7 @@ def train(
         ConfigError: the configuration cannot work; raised before anything is written.
         RunInUseError: another process works in the directory.
         NonFiniteLossError: the loss stopped being a number; the checkpoints written before stay.
+        ExplodedLossError: it grew to a million times its first epoch's mean.
         RankError: one of the run's processes failed.
         DiskFullError: the last good checkpoint stays.
         Interrupted: a signal stopped the training, after ``last.ckpt`` was written.
@@ -159,6 +160,8 @@ def _wanted(cfg: DictConfig, run: RunDirectory, overrides: Sequence[str]) -> Wan
     if cfg.resume:
         return _resumed(cfg, run, overrides)
     run.refuse_strangers()
+    typed = [item.partition("=")[0].lstrip("+~") for item in overrides]
+    refuse_shared(cfg, [key for key in typed if "/" not in key and "@" not in key])
     composed = portable(cfg)
     resolved = resolve(composed)
     experiment = check_experiment(resolved)

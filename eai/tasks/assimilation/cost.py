@@ -12,9 +12,17 @@ from torch import Tensor, nn
 from eai.core.errors import require
 from eai.tasks.assimilation.batch import Batch
 from eai.tasks.assimilation.covariance import Covariance
-from eai.tasks.assimilation.observations import ObservationError, ObservationOperator
+from eai.tasks.assimilation.newton import damped_newton
+from eai.tasks.assimilation.observations import ObservationError, ObservationOperator, cholesky
 
-OUTER_LOOPS = 10  # Gauss-Newton loops for a non-linear H
+
+class Regression(NamedTuple):
+    """The analysis x_b + B H'ᵀ w, w = (H' B H'ᵀ + E)⁻¹ d, of departures d with the error covariance E."""
+
+    weights: Float[Tensor, "b p"]  # w
+    dual: Float[Tensor, "b n"]  # H'ᵀ w, B⁻¹ times the increment
+    observed: Float[Tensor, "b p p"]  # H' B H'ᵀ
+    factor: Float[Tensor, "b p p"]  # of Cholesky, of H' B H'ᵀ + E
 
 
 class Cost(nn.Module, ABC):
@@ -59,18 +67,27 @@ class Cost(nn.Module, ABC):
         entries = self.covariance.entries(index[:, :, None, :, None], index[:, None, :, None, :])
         return torch.einsum("bpqkl,bpk,bql->bpq", entries, weight.double(), weight.double())
 
-    def spread(self, state: Float[Tensor, "b n"], weights: Float[Tensor, "b p"], batch: Batch) -> Float[Tensor, "b n"]:
-        """B Hᵀ w."""
-        return self.covariance.multiply(self.operator.adjoint(state, (weights * batch.obs_mask).double(), batch))
+    def regress(
+        self, state: Float[Tensor, "b n"], departures: Float[Tensor, "b p"], error: Float[Tensor, "b p p"], batch: Batch
+    ) -> Regression:
+        """The analysis of ``departures`` with the error covariance ``error``, H linearised at ``state``.
+
+        Rows and columns of padding in ``error`` are those of the identity, which affects no result.
+        """
+        observed = self.observed_covariance(state, batch)
+        factor = cholesky(observed + error)
+        weights = torch.cholesky_solve(departures.double()[:, :, None], factor)[:, :, 0] * batch.obs_mask
+        return Regression(weights, self.operator.adjoint(state, weights, batch), observed, factor)
 
 
 class Optimum(NamedTuple):
-    """The exact minimum of J: x*, J*, DFS, and the diagonal of H B Hᵀ at the background."""
+    """The minimum of J: x*, J*, DFS, the diagonal of H B Hᵀ at the background, and 1 where the search converged."""
 
     state: Float[Tensor, "b n"]
     cost: Float[Tensor, " b"]
     dfs: Float[Tensor, " b"]
     background_variance: Float[Tensor, "b p"]
+    converged: Float[Tensor, " b"]
 
 
 class VariationalCost(Cost):
@@ -79,78 +96,81 @@ class VariationalCost(Cost):
     The value for a sample does not depend on the rest of the batch or on padding.
     """
 
+    _latest: tuple[Batch, Optimum] | None = None
+
     def forward(self, analysis: Float[Tensor, "b n"], batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         analysis = analysis.to(self.dtype)
-        residual = (batch.y - self.operator(analysis, batch)) * batch.obs_mask
-        weighed = self.obs_error.weigh(residual, batch, self.covariance.n)
         return {
             "background": 0.5 * self.covariance.squared_norm(analysis - batch.xb).to(self.dtype),
-            "observation": 0.5 * (residual * weighed).sum(1).to(self.dtype),
+            "observation": self.observation_term(analysis, batch).to(self.dtype),
         }
+
+    def observation_term(self, state: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, " b"]:
+        """½ (y−H(x))ᵀ R⁻¹ (y−H(x)), in the precision of the state."""
+        residual = (batch.y - self.operator(state, batch)) * batch.obs_mask
+        return 0.5 * (residual * self.obs_error.weigh(residual, batch, self.covariance.n)).sum(1)
+
+    def pull(self, state: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b n"]:
+        """H'ᵀ R⁻¹ (y − H(x)), the observations' part of −∇J, float64."""
+        x = state.double()
+        residual = (batch.y - self.operator(x, batch)) * batch.obs_mask
+        weighed = self.obs_error.weigh(residual, batch, self.covariance.n).double()
+        return self.operator.adjoint(x, weighed, batch)
 
     def gradient(self, analysis: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b n"]:
         """∇J = B⁻¹ (x − x_b) − H'ᵀ R⁻¹ (y − H(x)), float64."""
-        x = analysis.double()
-        residual = (batch.y - self.operator(x, batch)) * batch.obs_mask
-        weighed = self.obs_error.weigh(residual, batch, self.covariance.n).double()
-        return self.covariance.solve(x - batch.xb) - self.operator.adjoint(x, weighed, batch)
+        return self.covariance.solve(analysis.double() - batch.xb) - self.pull(analysis, batch)
+
+    def observed_curvature(
+        self, state: Float[Tensor, "b n"], direction: Float[Tensor, "b n"], batch: Batch
+    ) -> Float[Tensor, "b n"]:
+        """H'ᵀ R⁻¹ H' v, the observations' part of the Gauss-Newton Hessian at x times v, float64."""
+        x, v = state.double(), direction.double()
+        observed = self.operator.tangent(x, v, batch) * batch.obs_mask
+        weighed = self.obs_error.weigh(observed, batch, self.covariance.n).double()
+        return self.operator.adjoint(x, weighed, batch)
 
     def curvature(
         self, analysis: Float[Tensor, "b n"], direction: Float[Tensor, "b n"], batch: Batch
     ) -> Float[Tensor, "b n"]:
         """(B⁻¹ + H'ᵀ R⁻¹ H') v, the Gauss-Newton Hessian at x times v, float64."""
-        x, v = analysis.double(), direction.double()
-        observed = self.operator.tangent(x, v, batch) * batch.obs_mask
-        weighed = self.obs_error.weigh(observed, batch, self.covariance.n).double()
-        return self.covariance.solve(v) + self.operator.adjoint(x, weighed, batch)
+        return self.covariance.solve(direction) + self.observed_curvature(analysis, direction, batch)
+
+    def near(self, batch: Batch) -> tuple[VariationalCost, Batch]:
+        """A quadratic cost near J, and its observations: J for a linear H (see :meth:`ObservationOperator.near`)."""
+        variance = self.covariance.entries(batch.obs_index, batch.obs_index)
+        operator, like = self.operator.near(batch, variance)
+        return (self if self.operator.linear else VariationalCost(self.covariance, operator, self.obs_error)), like
 
     def minimiser(self, batch: Batch) -> Float[Tensor, "b n"]:
         """The BLUE: x* = x_b + K d, K = B Hᵀ (H B Hᵀ + R)⁻¹, d = y − H x_b; a p × p Cholesky per sample.
 
-        For a non-linear H, Gauss-Newton: H is linearised anew at each of ten iterates. The result is a stationary
-        point, and the least cost unless J has several minima.
+        For a non-linear H, Gauss-Newton from the background, with a line search for each sample, until √(gᵀBg), g = ∇J,
+        is 1e-8 of that at the background (:func:`damped_newton`): the least cost unless J has several minima.
         """
-        background = batch.xb.double()
-        state = background
-        for _ in range(1 if self.operator.linear else OUTER_LOOPS):
-            departure = self.operator.tangent(state, state - background, batch) * batch.obs_mask
-            d = (batch.y - self.operator(state, batch)) * batch.obs_mask + departure
-            weights = torch.cholesky_solve(d.double()[:, :, None], self._factor(state, batch))[:, :, 0]
-            state = background + self.spread(state, weights, batch)
-        return state
+        return self._search(batch)[0]
 
     def minimum(self, batch: Batch) -> Float[Tensor, " b"]:
         """J* = ½ dᵀ (H B Hᵀ + R)⁻¹ d for a linear H; else J at :meth:`minimiser`."""
-        if not self.operator.linear:
-            return self.total(self.minimiser(batch), batch).double()
-        d = self.innovation(batch).double()
-        weights = torch.cholesky_solve(d[:, :, None], self._factor(batch.xb.double(), batch))[:, :, 0]
-        return 0.5 * (d * weights).sum(1)
-
-    def optimum(self, batch: Batch) -> Optimum:
-        """:meth:`minimiser`, :meth:`minimum` and :meth:`degrees_of_freedom` of a batch; one Cholesky if H is linear."""
-        background = batch.xb.double()
-        observed = self.observed_covariance(background, batch)
-        variance = observed.diagonal(dim1=1, dim2=2)
-        if not self.operator.linear:
-            return Optimum(self.minimiser(batch), self.minimum(batch), self.degrees_of_freedom(batch), variance)
-        factor = torch.linalg.cholesky(observed + self.obs_error.matrix(batch, self.covariance.n))
-        d = self.innovation(batch).double()
-        weights = torch.cholesky_solve(d[:, :, None], factor)[:, :, 0]
-        gain = torch.cholesky_solve(observed, factor)
-        return Optimum(
-            background + self.spread(background, weights, batch),
-            0.5 * (d * weights).sum(1),
-            gain.diagonal(dim1=1, dim2=2).sum(1),
-            variance,
-        )
+        return self.optimum(batch).cost
 
     def degrees_of_freedom(self, batch: Batch) -> Float[Tensor, " b"]:
         """DFS = tr(H K) = tr(H B Hᵀ (H B Hᵀ + R)⁻¹): how many numbers the analysis takes from the observations."""
-        state = self.minimiser(batch)
-        observed = self.observed_covariance(state, batch)
-        gain = torch.cholesky_solve(observed, self._factor(state, batch))
-        return gain.diagonal(dim1=1, dim2=2).sum(1)
+        return self.optimum(batch).dfs
+
+    def optimum(self, batch: Batch) -> Optimum:
+        """The minimiser and what is known of it; kept, so that all methods scored on a batch share it."""
+        if self._latest is None or any(a is not b for a, b in zip(self._latest[0], batch, strict=True)):
+            state, converged = self._search(batch)
+            linear = self._linearised(state, batch)
+            observed = self.observed_covariance(batch.xb.double(), batch)
+            gain = torch.cholesky_solve(linear.observed, linear.factor)
+            cost = 0.5 * (self.innovation(batch) * linear.weights).sum(1)
+            if not self.operator.linear:
+                cost = self.total(state, batch).double()
+            variance, dfs = observed.diagonal(dim1=1, dim2=2), gain.diagonal(dim1=1, dim2=2).sum(1)
+            self._latest = batch, Optimum(state, cost, dfs, variance, converged)
+        return self._latest[1]
 
     def analysis_variance(self, batch: Batch) -> Float[Tensor, "b n"]:
         """The diagonal of A = (I − K H) B."""
@@ -160,13 +180,37 @@ class VariationalCost(Cost):
         weight = weight * batch.obs_mask[:, :, None]
         entries = self.covariance.entries(index[:, :, :, None], points)
         observed = (entries * weight[..., None]).sum(2)
-        half = torch.linalg.solve_triangular(self._factor(state, batch), observed, upper=False)
+        half = torch.linalg.solve_triangular(self._linearised(state, batch).factor, observed, upper=False)
         return self.covariance.entries(points, points) - half.square().sum(1)
 
-    def _factor(self, state: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b p p"]:
-        """The Cholesky factor of H B Hᵀ + R. Padding gets unit variance, which affects no result."""
+    def _linearised(self, state: Float[Tensor, "b n"], batch: Batch) -> Regression:
+        """The analysis for H linearised at ``state``; the BLUE for a linear H, wherever that is."""
+        departures = batch.y - self.operator(state, batch) + self.operator.tangent(state, state - batch.xb, batch)
         error = self.obs_error.matrix(batch, self.covariance.n)
-        return torch.linalg.cholesky(self.observed_covariance(state, batch) + error)
+        return self.regress(state, departures * batch.obs_mask, error, batch)
+
+    def _search(self, batch: Batch) -> tuple[Float[Tensor, "b n"], Float[Tensor, " b"]]:
+        """The minimiser, and 1 where it was reached to the tolerance."""
+        background = batch.xb.double()
+        if self.operator.linear:
+            increment = self.covariance.multiply(self._linearised(background, batch).dual)
+            return background + increment, background.new_ones(len(background))
+
+        # In v, x = x_b + B v, neither J nor its gradient needs B⁻¹.
+        def at(v: Tensor, rows: Tensor) -> tuple[Batch, Tensor]:
+            part = Batch(*(field[rows] for field in batch))
+            return part, part.xb + self.covariance.multiply(v)
+
+        def value(v: Tensor, rows: Tensor) -> Tensor:
+            part, state = at(v, rows)
+            return 0.5 * (v * (state - part.xb)).sum(1) + self.observation_term(state, part)
+
+        def propose(v: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+            part, state = at(v, rows)
+            return v - self.pull(state, part), self._linearised(state, part).dual - v
+
+        v, converged = damped_newton(torch.zeros_like(background), value, propose, self.covariance.multiply)
+        return background + self.covariance.multiply(v), converged
 
 
 class SlidesCost(Cost):
@@ -195,8 +239,5 @@ class SlidesCost(Cost):
         """z* = B Hᵀ (H B Hᵀ + (p² σ_o²/b) I)⁻¹ y, for linear H and batches without padding."""
         require(bool((batch.obs_mask == 1).all()), "obs_mask", "no padded observation", "some")
         b, p = batch.y.shape
-        state = batch.xb.double()
-        variance = p**2 * batch.obs_sigma.double() ** 2 / b
-        factor = torch.linalg.cholesky(self.observed_covariance(state, batch) + torch.diag_embed(variance))
-        weights = torch.cholesky_solve(batch.y.double()[:, :, None], factor)[:, :, 0]
-        return self.spread(state, weights, batch)
+        error = torch.diag_embed(p**2 * batch.obs_sigma.double() ** 2 / b)
+        return self.covariance.multiply(self.regress(batch.xb.double(), batch.y, error, batch).dual)

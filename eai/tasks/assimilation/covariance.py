@@ -20,6 +20,11 @@ def grid(n: int) -> Float[Tensor, " n"]:
     return torch.arange(n, dtype=torch.float64) * (2 * math.pi / n)
 
 
+def slides_grid(n: int) -> Float[Tensor, " n"]:
+    """The grid of slide 2.3: angles rounded to three decimals."""
+    return (grid(n) * 1000).round() / 1000
+
+
 class FixedDouble:
     """A float64 buffer of a module that stays float64 when the module is converted to another precision.
 
@@ -230,13 +235,16 @@ def power_law_spectrum(n: int, variance: float, k0: float, slope: float) -> Floa
 
 
 class SlidesCovariance(DenseCovariance):
-    """B of slide 2.3: a Gaussian of |θ_i − θ_j|, the distance on the line, which cuts the ring open at 0."""
+    """B of slide 2.3: a Gaussian of |θ_i − θ_j|, the distance on the line, which cuts the ring open at 0.
+
+    The angles θ are rounded to three decimals, as on the slide.
+    """
 
     def __init__(self, n: int, variance: float = 0.5, length: float = 1.5, nugget: float = 0.001) -> None:
         require(n >= 2, "n", "at least 2", n)
         require(variance > 0, "variance", "above 0", variance)
         require(length > 0, "length", "above 0", length)
         require(nugget >= 0, "nugget", "0 or more", nugget)
-        apart = grid(n)[:, None] - grid(n)[None, :]
+        apart = slides_grid(n)[:, None] - slides_grid(n)[None, :]
         correlated = variance * torch.exp(-(apart**2) / (2 * length**2))
         super().__init__(correlated + nugget * torch.eye(n, dtype=torch.float64))

@@ -13,7 +13,7 @@ from torch import Tensor
 from eai.core.errors import require
 from eai.core.learn.data import DataModule, Split
 from eai.tasks.assimilation.batch import Batch
-from eai.tasks.assimilation.covariance import Covariance, grid, power_law_spectrum
+from eai.tasks.assimilation.covariance import Covariance, grid, power_law_spectrum, slides_grid
 from eai.tasks.assimilation.observations import ObservationError, ObservationNetwork, ObservationOperator, PointValue
 
 
@@ -63,18 +63,20 @@ def parabola(x: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
 
 
 class Twin(DataModule[Batch]):
-    """A twin experiment, statistically consistent with the 3D-Var cost.
+    """A twin experiment, statistically consistent with the 3D-Var cost unless a truth of its own is given.
 
     x_b is drawn from the prior, x_t = x_b + e with e ~ N(0, B), y = H(x_t) + ε with ε ~ N(0, R).
 
     Args:
-        covariance: B, of size n.
+        covariance: B that the cost assumes, of size n.
         operator: H.
-        obs_error: R.
+        obs_error: R that the cost assumes; its σ are those that batches tell (``obs_sigma``).
         network: positions of the observations.
         prior: distribution of the backgrounds.
         n: number of grid points on the ring, at least 8.
         n_train, n_val, n_test: samples per split.
+        true_covariance: B that e is drawn from; None: the assumed one.
+        true_obs_error: R that ε is drawn from; None: the assumed one.
         batch_size, seed, fresh, device: see :class:`eai.core.learn.data.DataModule`.
     """
 
@@ -93,10 +95,13 @@ class Twin(DataModule[Batch]):
         seed: int = 0,
         fresh: bool = False,
         device: Literal["cpu", "cuda"] = "cpu",
+        true_covariance: Covariance | None = None,
+        true_obs_error: ObservationError | None = None,
     ) -> None:
         super().__init__(batch_size, seed, fresh, device)
         require(n >= 8, "n", "at least 8", n)
-        require(covariance.n == n, "covariance", f"size n = {n}", covariance.n)
+        for name, one in (("covariance", covariance), ("true_covariance", true_covariance or covariance)):
+            require(one.n == n, name, f"size n = {n}", one.n)
         for name, size in (("n_train", n_train), ("n_val", n_val), ("n_test", n_test)):
             require(size >= 1, name, "at least 1", size)
         require(
@@ -107,13 +112,16 @@ class Twin(DataModule[Batch]):
         )
         network.check_grid(n)
         self.covariance, self.operator, self.obs_error = covariance.to(device), operator.to(device), obs_error
+        self.true_covariance = self.covariance if true_covariance is None else true_covariance.to(device)
+        self.true_obs_error = obs_error if true_obs_error is None else true_obs_error
+        self.misspecified = true_covariance is not None or true_obs_error is not None
         self.network, self.prior, self.n = network, prior, n
         self.sizes: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
 
     def generate(self, split: Split, generator: torch.Generator) -> Batch:
         count, p = self.sizes[split], self.network.slots
         xb = self.prior.draw(count, self.n, generator)
-        xt = xb + self.covariance.sample(count, generator)
+        xt = xb + self.true_covariance.sample(count, generator)
         if self.network.moving:
             index, fraction, mask, withheld = self.network.draw(count, self.n, generator)
         else:
@@ -121,9 +129,16 @@ class Twin(DataModule[Batch]):
             one = self.network.draw(1, self.n, torch.Generator(generator.device).manual_seed(self.seed))
             index, fraction, mask, withheld = (field.expand(count, p) for field in one)
         sigma = self.obs_error.draw_sigma(count, p, generator)
-        batch = Batch(xb, torch.zeros_like(fraction), index, fraction, sigma, mask, withheld, xt)
-        y = self.operator(xt, batch) + self.obs_error.draw(batch, self.n, generator)
+        own = self.true_obs_error is not self.obs_error
+        true_sigma = self.true_obs_error.draw_sigma(count, p, generator) if own else sigma
+        batch = Batch(xb, torch.zeros_like(fraction), index, fraction, sigma, mask, withheld, xt, true_sigma)
+        y = self.operator(xt, batch) + self.true_obs_error.draw(in_truth(batch), self.n, generator)
         return batch._replace(xb=xb.float(), y=y.float(), xt=xt.float())
+
+
+def in_truth(batch: Batch) -> Batch:
+    """The batch as one who knows the truth's R is told it: σ is the true one."""
+    return batch._replace(obs_sigma=batch.obs_sigma_true)
 
 
 class Slides(DataModule[Batch]):
@@ -169,8 +184,7 @@ class Slides(DataModule[Batch]):
     def generate(self, split: Split, generator: torch.Generator) -> Batch:
         generator.manual_seed(self.seed)
         count, p = self.n_samples, self.p
-        x = (grid(self.n) * 1000).round() / 1000
-        shifted = x - 2 * math.pi / count * torch.arange(count, dtype=torch.float64)[:, None]
+        shifted = slides_grid(self.n) - 2 * math.pi / count * torch.arange(count, dtype=torch.float64)[:, None]
         sine = torch.rand(count, 1, generator=generator) < 0.5
         xt = torch.where(sine, torch.sin(shifted), parabola(shifted))
         sixth = self.n // 6
@@ -179,6 +193,7 @@ class Slides(DataModule[Batch]):
         noise = torch.randn(count, p, dtype=torch.float64, generator=generator)
         y = xt.gather(1, index) + self.sigma_o / 2 * noise
         sigma, ones, zeros = torch.full((count, p), self.sigma_o), torch.ones(count, p), torch.zeros(count, p)
-        batch = Batch((self.background_factor * xt).float(), y.float(), index, zeros, sigma, ones, zeros, xt.float())
+        xb, true_sigma = self.background_factor * xt, sigma / 2
+        batch = Batch(xb.float(), y.float(), index, zeros, sigma, ones, zeros, xt.float(), true_sigma)
         shuffled = torch.randperm(count, generator=generator)
         return Batch(*(field[shuffled] for field in batch))

@@ -26,8 +26,17 @@ def localised_estimate(ensemble: Float[Tensor, "m n"], support: float) -> Float[
     return anomalies.T @ anomalies / (len(ensemble) - 1) * gaspari_cohn(chord, support)
 
 
+def _known(truth: Covariance | None) -> Covariance:
+    expected = "a covariance: choose the data's with shared/covariance@data.true_covariance=soar"
+    if truth is None:
+        raise ValueError(f"truth: expected {expected}, got None")
+    return truth
+
+
 class NMCCovariance(DenseCovariance):
     """B estimated from ``members`` differences of two draws each, as an NWP centre does from its own forecasts.
+
+    An estimate is what a cost assumes: the data are drawn from the truth.
 
     Args:
         truth: the covariance that the two forecasts' errors are drawn from.
@@ -36,7 +45,8 @@ class NMCCovariance(DenseCovariance):
         seed: of the draws.
     """
 
-    def __init__(self, truth: Covariance, members: int = 500, nugget: float = 1e-3, seed: int = 0) -> None:
+    def __init__(self, truth: Covariance | None, members: int = 500, nugget: float = 1e-3, seed: int = 0) -> None:
+        truth = _known(truth)
         require(members >= 1, "members", "at least 1", members)
         require(nugget >= 0, "nugget", "0 or more", nugget)
         generator = torch.Generator().manual_seed(seed)
@@ -56,8 +66,9 @@ class EnsembleCovariance(DenseCovariance):
     """
 
     def __init__(
-        self, truth: Covariance, members: int = 40, support: float = 1.5, nugget: float = 1e-3, seed: int = 0
+        self, truth: Covariance | None, members: int = 40, support: float = 1.5, nugget: float = 1e-3, seed: int = 0
     ) -> None:
+        truth = _known(truth)
         require(members >= 2, "members", "at least 2", members)
         require(0 < support <= 2, "support", "0 < support ≤ 2, the ring's diameter", support)
         require(nugget >= 0, "nugget", "0 or more", nugget)

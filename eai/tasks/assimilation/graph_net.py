@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from eai.core.errors import require
 from eai.tasks.assimilation.batch import Batch
 from eai.tasks.assimilation.cost import VariationalCost
-from eai.tasks.assimilation.nets import dtype_of, observation_density, uniform_increment
+from eai.tasks.assimilation.nets import dtype_of, observation_density, seen_innovations, uniform_increment
 
 UNITS = 60  # of angle in a turn, for the lengths of edges
 UNIT_DENSITY = 100.0  # one observation of σ = 0.1 per unit of angle: near zero for the logarithm that the net sees
+LEAST_DENSITY = 1e-3  # of that unit: a logarithm exists without observations too
 
 
 class _Messages(nn.Module):
@@ -84,10 +85,11 @@ class ObservationGraphNet(nn.Module):
         b, n = batch.xb.shape
         uniform, dtype = uniform_increment(self.cost, batch), dtype_of(self)
         # Per angle, not per grid point: the same observations mean the same on any grid.
-        density = torch.log(observation_density(batch, n) * (n / UNITS) / UNIT_DENSITY).expand(b, n)
+        density = observation_density(self.cost.near(batch)[1], n) * (n / UNITS) / UNIT_DENSITY
+        density = torch.log(density.clamp(min=LEAST_DENSITY)).expand(b, n)
         nodes = self.encode(torch.stack([uniform, density], 2).to(dtype))
         edges, distance = self._observation_edges(batch)
-        seen = torch.stack([self.cost.innovation(batch), batch.obs_mask.double()], -1).to(dtype)
+        seen = torch.stack(seen_innovations(self.cost, batch), -1).to(dtype)
         pair = seen.flatten(0, 1), nodes.flatten(0, 1)
         nodes = self.from_observations(pair, edges, distance.to(dtype)).view(b, n, -1)
         for layer in self.along_ring:

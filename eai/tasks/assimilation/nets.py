@@ -31,9 +31,28 @@ def uniform_analysis_filter(cost: VariationalCost, batch: Batch, scale: Tensor |
     return 1 / (1 / cost.covariance.eigenvalues + scale * observation_density(batch, cost.covariance.n))
 
 
+def seen_innovations(cost: VariationalCost, batch: Batch) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b p"]]:
+    """The innovations that a net sees, and the weight of each observation; float64.
+
+    d and 1 for a linear H. For a non-linear one g d and g of the linear problem near it, g = B_ii/(B_ii + σ²): what the
+    observation alone would add to the background, from 0 where it says nothing.
+    """
+    near, batch = cost.near(batch)
+    d, weight = near.innovation(batch), batch.obs_mask.double()
+    if not cost.operator.linear:
+        variance = cost.covariance.entries(batch.obs_index, batch.obs_index)
+        weight = weight * variance / (variance + batch.obs_sigma.double() ** 2)
+        d = d * weight
+    return d, weight
+
+
 def uniform_increment(cost: VariationalCost, batch: Batch) -> Float[Tensor, "b n"]:
-    """u = (B⁻¹ + ρ)⁻¹ Hᵀ R⁻¹ d, the increment if observations were spread evenly; float64, without gradients."""
+    """u = (B⁻¹ + ρ)⁻¹ Hᵀ R⁻¹ d, the increment if observations were spread evenly; float64, without gradients.
+
+    For a non-linear H that of the linear problem near it.
+    """
     with torch.no_grad():
+        cost, batch = cost.near(batch)
         d = cost.innovation(batch).double()
         weighed = cost.obs_error.weigh(d, batch, cost.covariance.n).double()
         forcing = cost.operator.adjoint(batch.xb.double(), weighed, batch)
@@ -43,7 +62,7 @@ def uniform_increment(cost: VariationalCost, batch: Batch) -> Float[Tensor, "b n
 def observation_fields(
     cost: VariationalCost, batch: Batch, points: int, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "b 2 points"]:
-    """Sums of the innovations and of the observations themselves on a ring of ``points``.
+    """Sums of the innovations and of the observations' weights on a ring of ``points``: see :func:`seen_innovations`.
 
     Each is shared between its two neighbours by its distance from them. On a ring of n points, and for a linear H of
     grid points and a uniform R, these are sufficient for the analysis.
@@ -54,13 +73,15 @@ def observation_fields(
         points: of the ring that the fields are given on.
         dtype: of the result: that of the weights of the net that takes it.
     """
-    d, mask = cost.innovation(batch).to(dtype), batch.obs_mask.to(dtype)
+    d, weight = (values.to(dtype) for values in seen_innovations(cost, batch))
     place = (batch.obs_index + batch.obs_fraction.double()) * (points / cost.covariance.n)
     left = place.floor()
     fraction = (place - left).to(dtype)
     index = torch.cat([left.long() % points, (left.long() + 1) % points], 1)
     share = torch.cat([1 - fraction, fraction], 1)
-    sums = [share.new_zeros(len(d), points).scatter_add(1, index, share * values.repeat(1, 2)) for values in (d, mask)]
+    sums = [
+        share.new_zeros(len(d), points).scatter_add(1, index, share * values.repeat(1, 2)) for values in (d, weight)
+    ]
     return torch.stack(sums, 1)
 
 

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from eai.core.errors import require
 from eai.tasks.assimilation.batch import Batch
 
+ALONE = 12  # Newton steps for one observation alone
+
 
 class ObservationNetwork:
     """Positions of the observations: distinct grid points or points between them, new in every sample or fixed.
@@ -116,6 +118,15 @@ class ObservationOperator(nn.Module, ABC):
         spread = (values[:, :, None] * weight).flatten(1)
         return spread.new_zeros(state.shape).scatter_add(1, index.flatten(1), spread)
 
+    @abstractmethod
+    def near(self, batch: Batch, variance: Float[Tensor, "b p"]) -> tuple[LinearOperator, Batch]:
+        """A linear operator with observations y and σ of it that mean nearly the same; itself for a linear H.
+
+        Args:
+            batch: the samples.
+            variance: of the background error at the observations.
+        """
+
     def matrix(self, state: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b p n"]:
         """H' as a dense matrix, for tests and small problems."""
         index, weight = self.stencil(state, batch)
@@ -132,6 +143,9 @@ def apply_stencil(
 
 class LinearOperator(ObservationOperator):
     linear = True
+
+    def near(self, batch: Batch, variance: Float[Tensor, "b p"]) -> tuple[LinearOperator, Batch]:
+        return self, batch
 
     def forward(self, state: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b p"]:
         return apply_stencil(*self.stencil(state, batch), state)
@@ -187,15 +201,35 @@ class PointwiseFunction(ObservationOperator):
         super().__init__()
         self.inner, self.function = inner, function
 
+    def _of(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """f and its derivative."""
+        if self.function == "exp":
+            return values.exp(), values.exp()
+        return values.abs(), values.sign()
+
     def forward(self, state: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b p"]:
-        values = self.inner(state, batch)
-        return values.exp() if self.function == "exp" else values.abs()
+        return self._of(self.inner(state, batch))[0]
 
     def stencil(self, state: Float[Tensor, "b n"], batch: Batch) -> tuple[Int[Tensor, "b p k"], Float[Tensor, "b p k"]]:
         index, weight = self.inner.stencil(state, batch)
-        values = apply_stencil(index, weight, state)
-        slope = values.exp() if self.function == "exp" else values.sign()
-        return index, weight * slope[:, :, None]
+        return index, weight * self._of(apply_stencil(index, weight, state))[1][:, :, None]
+
+    def near(self, batch: Batch, variance: Float[Tensor, "b p"]) -> tuple[LinearOperator, Batch]:
+        """Observations of L: f is linearised at z, to where the observation alone would move the background L x_b.
+
+        z minimises (z − L x_b)²/(2 variance) + (y − f(z))²/(2 σ²), by Newton steps no longer than the background's
+        standard deviation. Then y' = z + (y − f(z))/f'(z), σ' = σ/|f'(z)|.
+        """
+        background, sigma = self.inner(batch.xb.double(), batch), batch.obs_sigma.double()
+        z, longest = background, variance.sqrt()
+        for _ in range(ALONE):
+            value, slope = self._of(z)
+            precision = slope**2 / sigma**2 + 1 / variance
+            step = (slope * (batch.y - value) / sigma**2 - (z - background) / variance) / precision
+            z = z + step.clamp(-longest, longest)
+        value, slope = self._of(z)
+        slope = torch.where(slope < 0, slope.clamp(max=-1e-6), slope.clamp(min=1e-6))
+        return self.inner, batch._replace(y=z + (batch.y - value) / slope, obs_sigma=sigma / slope.abs())
 
 
 class ObservationError:
@@ -216,7 +250,7 @@ class ObservationError:
     def draw_sigma(self, count: int, p: int, generator: torch.Generator) -> Float[Tensor, "b p"]:
         device = generator.device
         if self.sigma_max is None:
-            return torch.full((count, p), self.sigma, device=device)
+            return torch.full((count, p), float(self.sigma), device=device)
         return self.sigma + (self.sigma_max - self.sigma) * torch.rand(count, p, generator=generator, device=device)
 
     def draw(self, batch: Batch, n: int, generator: torch.Generator) -> Float[Tensor, "b p"]:
@@ -225,7 +259,7 @@ class ObservationError:
         if not self.correlation_length:
             return batch.obs_sigma * white
         whole = batch._replace(obs_mask=torch.ones_like(batch.obs_mask))
-        return (torch.linalg.cholesky(self.matrix(whole, n)) @ white[:, :, None])[:, :, 0]
+        return (cholesky(self.matrix(whole, n)) @ white[:, :, None])[:, :, 0]
 
     def matrix(self, batch: Batch, n: int) -> Float[Tensor, "b p p"]:
         """R per sample, float64; where an observation takes no part, a row and column of the identity."""
@@ -244,5 +278,24 @@ class ObservationError:
         masked = residual * batch.obs_mask
         if not self.correlation_length:
             return masked / batch.obs_sigma.to(masked.dtype) ** 2
-        factor = torch.linalg.cholesky(self.matrix(batch, n))
+        factor = cholesky(self.matrix(batch, n))
         return torch.cholesky_solve(masked.double()[:, :, None], factor)[:, :, 0]
+
+
+def cholesky(matrix: Float[Tensor, "b p p"]) -> Float[Tensor, "b p p"]:
+    """The Cholesky factors L of R or H B Hᵀ + R, L Lᵀ = matrix.
+
+    Raises:
+        ValueError: one of them is singular, as R is if two observations at one point have perfectly correlated errors.
+    """
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    # A singular matrix may pass with pivots that are rounding, 1e-16 of its diagonal.
+    left = factor.diagonal(dim1=1, dim2=2).square() / matrix.diagonal(dim1=1, dim2=2)
+    singular = (info > 0) | (left < 1e-14).any(1)
+    require(
+        not bool(singular.any()),
+        "obs_error",
+        "a positive definite R (with a correlation_length no two observations at one point)",
+        f"a singular one in {int(singular.sum())} of {len(matrix)} samples",
+    )
+    return factor

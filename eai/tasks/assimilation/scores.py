@@ -25,6 +25,7 @@ def analysis_diagnostics(cost: VariationalCost, batch: Batch, analysis: Float[Te
         "j": terms["background"] + terms["observation"],
         "j_background_term": terms["background"],
         "j_optimum": optimum.cost,
+        "unconverged": 1 - optimum.converged,
         "j_background": cost.total(batch.xb, batch),
         "p": p,
         "dfs": optimum.dfs,
@@ -42,7 +43,7 @@ def _departures(
     cost: VariationalCost, batch: Batch, x: Float[Tensor, "b n"], variance: Float[Tensor, "b p"]
 ) -> dict[str, PerSample]:
     p, withheld = batch.obs_mask.sum(1), batch.obs_withheld.sum(1)
-    observed = cost.operator(x, batch)
+    observed, truth = cost.operator(x, batch), cost.operator(batch.xt.double(), batch)
     ob = cost.innovation(batch)
     oa = (batch.y - observed) * batch.obs_mask
     away = (batch.y - observed) * batch.obs_withheld
@@ -59,38 +60,50 @@ def _departures(
         "ab_ob": mean((ob - oa) * ob, p),
         "sigma_o_square": mean((batch.obs_sigma * batch.obs_mask).double() ** 2, p),
         "sigma_b_square": mean(variance, p),
+        "sigma_o_true_square": mean((batch.y - truth) ** 2 * batch.obs_mask, p),
+        "sigma_b_true_square": mean((truth - (batch.y - ob)) ** 2 * batch.obs_mask, p),
         "withheld_square": mean(away**2, withheld),
     }
 
 
 def final_scores(means: Mapping[str, float]) -> dict[str, float]:
-    """The scores that the task's docstring defines, from means over samples or observations."""
+    """The scores that the task's docstring defines, from means over samples or observations; NaN without observations.
+
+    A score of withheld observations is left out without them.
+    """
 
     def root(name: str) -> float:
-        return math.sqrt(max(means[name], 0.0))
+        return math.sqrt(max(means.get(name, math.nan), 0.0))
 
     def spread(name: str) -> float:
-        return math.sqrt(max(means[f"{name}_square"] - means[name] ** 2, 0.0))
+        mean = means.get(name, math.nan)
+        return math.sqrt(max(means.get(f"{name}_square", math.nan) - mean**2, 0.0))
+
+    def ratio(part: float, whole: float, otherwise: float = math.nan) -> float:
+        return part / whole if whole > 0 else otherwise
 
     j, optimum, background = means["j"], means["j_optimum"], means["j_background"]
     scores = {
-        "j_ratio": j / optimum if optimum > 0 else math.inf,
-        "j_skill": 1 - (j - optimum) / (background - optimum) if background > optimum else math.nan,
-        "chi2": 2 * j / means["p"],
+        "j_ratio": ratio(j, optimum, math.inf),
+        "j_skill": 1 - ratio(j - optimum, background - optimum),
+        "optimum_unconverged": means["unconverged"],
+        "chi2": ratio(2 * j, means["p"]),
         "rmse_background": root("mse_background"),
         "rmse_analysis": root("mse_analysis"),
         "rmse_optimum": root("mse_optimum"),
         "gap_to_optimum": root("mse_gap"),
-        "gradient_norm": math.sqrt(means["gradient"] / means["gradient_background"]),
+        "gradient_norm": math.sqrt(ratio(means["gradient"], means["gradient_background"])),
         "dfs": means["dfs"],
         "dfs_realised": 2 * means["j_background_term"],
-        "o_b_mean": means["o_b"],
+        "o_b_mean": means.get("o_b", math.nan),
         "o_b_std": spread("o_b"),
-        "o_a_mean": means["o_a"],
+        "o_a_mean": means.get("o_a", math.nan),
         "o_a_std": spread("o_a"),
         "sigma_o": root("sigma_o_square"),
         "sigma_o_desroziers": root("oa_ob"),
         "sigma_b": root("sigma_b_square"),
+        "sigma_o_true": root("sigma_o_true_square"),
+        "sigma_b_true": root("sigma_b_true_square"),
         "sigma_b_desroziers": root("ab_ob"),
     }
     if "withheld_square" in means:

@@ -5,6 +5,7 @@ exact minimiser (BLUE), d_ob = y − H(x_b), d_oa = y − H(x_a), d_ab = H(x_a) 
 
 * ``j_ratio`` = ΣJ(x_a) / ΣJ(x*): 1 at the optimum.
 * ``j_skill`` = 1 − (J − J*)/(J_b − J*): 0 for the background, 1 for the optimum.
+* ``optimum_unconverged``: share of the samples whose search for x* did not converge; 0 for a linear H.
 * ``chi2`` = 2ΣJ/Σp; 1 is expected at the optimum of a consistent experiment.
 * ``loss`` = the training loss (J, or the slides' own), with ``loss/background`` and ``loss/observation``.
 * ``rmse_background``, ``rmse_analysis``, ``rmse_optimum``: root mean square distance from the truth x_t.
@@ -13,13 +14,28 @@ exact minimiser (BLUE), d_ob = y − H(x_b), d_oa = y − H(x_a), d_ab = H(x_a) 
 * ``dfs`` = mean tr(HK), degrees of freedom for signal; ``dfs_realised`` = mean 2J_b(x_a), the same at the optimum.
 * ``o_b_mean``, ``o_b_std``, ``o_a_mean``, ``o_a_std``: of the departures; ``o_a_withheld``: root mean square departure
   from observations that were not assimilated (present if there are any).
-* ``sigma_o``, ``sigma_b``: the true standard deviations, in observation space; ``sigma_o_desroziers`` = √E[d_oa d_ob]
-  and ``sigma_b_desroziers`` = √E[d_ab d_ob] (Desroziers et al. 2005), equal to them at the optimum.
+* ``sigma_o``, ``sigma_b``: the assumed standard deviations, in observation space; ``sigma_o_true`` = √E[(y − H(x_t))²]
+  and ``sigma_b_true`` = √E[(H(x_t) − H(x_b))²]: the true ones; ``sigma_o_desroziers`` = √E[d_oa d_ob] and
+  ``sigma_b_desroziers`` = √E[d_ab d_ob] (Desroziers et al. 2005): equal to them at the optimum of a consistent
+  experiment.
+
+Reference methods:
+
+* ``background``: x_b itself; ``blue``: x*, the optimum of the cost assumed; ``blue_truth``: that of the cost with the
+  truth's B and R, an oracle, if the data have B and R of their own.
+* ``pcg_<k>_background``, ``pcg_<k>_uniform``, ``pcg_<k>_tuned``: k steps of conjugate gradients from x_b,
+  preconditioned with B, with (B⁻¹ + ρ)⁻¹, and with (B⁻¹ + s ρ)⁻¹, s one number chosen on validation data; ρ is the mean
+  of R⁻¹ over the grid. k is the number of steps of the net's solver (8 if it has none), with B also two more.
+* ``first_guess``: the net without its steps; ``loss_minimiser``: the optimum of the slides' loss.
+
+``measurements.json`` holds the ``multiplications`` of one analysis beside the seconds (see ``multiplications.py``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
+from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -30,9 +46,10 @@ from eai.core.learn.data import DataModule, widened
 from eai.core.learn.figures import Drawing
 from eai.core.learn.scores import PerSample
 from eai.core.learn.task import Task
-from eai.tasks.assimilation import plots
+from eai.tasks.assimilation import multiplications, plots
 from eai.tasks.assimilation.batch import Batch
 from eai.tasks.assimilation.cost import Cost, VariationalCost
+from eai.tasks.assimilation.data import Twin, in_truth
 from eai.tasks.assimilation.scores import (
     analysis_diagnostics,
     departures_of_all,
@@ -40,7 +57,7 @@ from eai.tasks.assimilation.scores import (
     ratio_by_number,
     with_fewer_observations,
 )
-from eai.tasks.assimilation.solver import UnrolledSolver, conjugate_gradients
+from eai.tasks.assimilation.solver import UnrolledSolver, best_scale, conjugate_gradients
 
 RIVAL_STEPS = 8  # of conjugate gradients, beside a net that has no steps of its own
 
@@ -90,20 +107,41 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
         terms = {"loss/background": means["loss_background"], "loss/observation": means["loss_observation"]}
         return {**final_scores(means), "loss": sum(terms.values()), **terms}
 
+    @property
+    def _rival_steps(self) -> int:
+        return self.net.steps if isinstance(self.net, UnrolledSolver) else RIVAL_STEPS
+
     def baselines(self, data: DataModule[Batch]) -> Mapping[str, Callable[[Batch], Tensor]]:
         solver = self.net if isinstance(self.net, UnrolledSolver) else None
-        steps = solver.steps if solver else RIVAL_STEPS
+        steps = self._rival_steps
+
+        @cache  # looked for when it is first asked for
+        def tuned() -> float:
+            return best_scale(self.cost, self.transfer_batch_to_device(data.batch("val", 500), self.device, 0), steps)
+
         references: dict[str, Callable[[Batch], Tensor]] = {
             "background": lambda batch: batch.xb,
-            f"pcg_{steps}_background": lambda batch: conjugate_gradients(self.cost, batch, steps, "background"),
-            f"pcg_{steps}_uniform": lambda batch: conjugate_gradients(self.cost, batch, steps, "uniform"),
+            f"pcg_{steps}_background": lambda batch: conjugate_gradients(self.cost, batch, steps),
+            f"pcg_{steps + 2}_background": lambda batch: conjugate_gradients(self.cost, batch, steps + 2),
+            f"pcg_{steps}_uniform": lambda batch: conjugate_gradients(self.cost, batch, steps, 1.0),
+            f"pcg_{steps}_tuned": lambda batch: conjugate_gradients(self.cost, batch, steps, tuned()),
             "blue": self.cost.minimiser,
         }
         if solver:
             references["first_guess"] = lambda batch: solver.first_guess(batch)
+        if isinstance(data, Twin) and data.misspecified:
+            true_b = deepcopy(data.true_covariance).to(self.device)
+            truth = VariationalCost(true_b, self.cost.operator, data.true_obs_error)
+            references["blue_truth"] = lambda batch: truth.minimiser(in_truth(batch))
         if not isinstance(self.loss, VariationalCost):
             references["loss_minimiser"] = self.loss.minimiser
         return references
+
+    @torch.no_grad()
+    def measure(self, data: DataModule[Batch]) -> Mapping[str, Mapping[str, float]]:
+        batch = self.transfer_batch_to_device(data.batch("test", 2), self.device, 0)
+        counts = multiplications.of_methods(self.cost, self.net, self._rival_steps, batch)
+        return {name: {"multiplications": float(count)} for name, count in counts.items()}
 
     def figures(self, batch: Batch, estimate: Float[Tensor, "b n"]) -> Mapping[str, Drawing]:
         optimum, spread = self.cost.minimiser(batch), self.cost.analysis_variance(batch).sqrt()

@@ -14,10 +14,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import eai
 from eai.core.directory import RunDirectory
-from eai.core.errors import ConfigError, NonFiniteLossError
+from eai.core.errors import ConfigError, ExplodedLossError, NonFiniteLossError
 from eai.core.files import read_json, write_json
 from eai.core.run.finished import evaluate
-from tests.runs import TINY, Train, composed
+from tests.runs import TINY, Train, composed, curves_of
 
 
 def tensorboard_of(run: RunDirectory) -> EventAccumulator:
@@ -157,6 +157,27 @@ class _Evil:
 
     def __reduce__(self) -> tuple[object, tuple[Path]]:
         return Path.touch, (self.path,)
+
+
+def test_loss_that_explodes_by_a_million_stops_the_run_and_a_resumed_one_remembers_its_first_epoch(
+    train: Train, finished: RunDirectory
+) -> None:
+    # A thousand times the weights: a loss of some 10⁶ times the first, and finite.
+    checkpoint = torch.load(finished.last, weights_only=True)
+    first = checkpoint["progress"]["first_loss"]
+    curve = [value for _, value in curves_of(finished)["train/loss"]]
+    assert first == pytest.approx(curve[0])
+    for weight in checkpoint["state_dict"].values():
+        weight *= 1e3
+    torch.save(checkpoint, finished.last)
+    with pytest.raises(
+        ExplodedLossError, match=r"^train/loss grew to \S+ in epoch 3, step \d+, more than 1e\+06 times"
+    ):
+        train(f"resume={finished.path}", "epochs=9", run="finished")
+    status = read_json(finished.status)
+    assert status["state"] == "FAILED"
+    assert status["reason"].startswith("ExplodedLossError: train/loss grew to ")
+    assert f"times its first epoch's mean of {first:.3g}" in status["reason"]
 
 
 def test_directory_that_is_not_a_run_is_refused(tmp_path: Path) -> None:

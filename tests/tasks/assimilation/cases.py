@@ -81,7 +81,7 @@ def random_batch(
     index, fraction, mask, withheld = network.draw(count, n, g)
     sigma = error.draw_sigma(count, p, g)
     xb, y, xt = normal(g, count, n), normal(g, count, p), normal(g, count, n)
-    return double(Batch(xb, y, index, fraction, sigma, mask, withheld, xt))
+    return double(Batch(xb, y, index, fraction, sigma, mask, withheld, xt, sigma))
 
 
 def consistent_batch(cost: VariationalCost, network: ObservationNetwork, count: int, seed: int = 11) -> Batch:
@@ -91,7 +91,7 @@ def consistent_batch(cost: VariationalCost, network: ObservationNetwork, count: 
     sigma = cost.obs_error.draw_sigma(count, network.slots, g)
     xb = normal(g, count, n)
     xt = xb + cost.covariance.sample(count, g)
-    batch = double(Batch(xb, torch.zeros(count, network.slots), index, fraction, sigma, mask, withheld, xt))
+    batch = double(Batch(xb, torch.zeros(count, network.slots), index, fraction, sigma, mask, withheld, xt, sigma))
     return batch._replace(y=cost.operator(xt, batch) + cost.obs_error.draw(batch, n, g))
 
 

@@ -141,12 +141,16 @@ def test_optimum_at_once_is_the_optimum_part_by_part(case: Case) -> None:
     assert_relative(optimum.background_variance, observed.diagonal(dim1=1, dim2=2), 1e-12)
 
 
-def test_spread_and_observed_covariance_are_the_dense_products(case: Case) -> None:
+def test_regression_is_the_dense_formula(case: Case) -> None:
+    # w = (H B Hᵀ + E)⁻¹ d with an error covariance E that is not R.
     cost, batch = case
     b, h = cost.covariance.matrix, dense_h(cost.operator, batch)
-    assert_relative(cost.observed_covariance(batch.xb, batch), h @ b @ h.mT, 1e-12)
-    expected = torch.einsum("ij,bpj,bp->bi", b, h, batch.y)
-    assert_relative(cost.spread(batch.xb, batch.y, batch), expected, 1e-12)
+    error = torch.eye(P).double() + 0.3 * torch.ones(P, P).double()
+    found = cost.regress(batch.xb, batch.y, error.expand(B, P, P), batch)
+    weights = torch.linalg.solve(h @ b @ h.mT + error, batch.y[:, :, None])[:, :, 0]
+    assert_relative(found.observed, h @ b @ h.mT, 1e-12)
+    assert_relative(found.weights, weights, 1e-10)
+    assert_relative(found.dual, torch.einsum("bpi,bp->bi", h, weights), 1e-10)
 
 
 def results(cost: VariationalCost, batch: Batch) -> dict[str, Tensor]:
@@ -185,6 +189,7 @@ def with_absurd_slots(batch: Batch) -> Batch:
         obs_index=around(batch.obs_index, N - 1, 0),
         obs_fraction=around(batch.obs_fraction, 0.9, 0.0),
         obs_sigma=around(batch.obs_sigma, 1e-6, 1e-9),
+        obs_sigma_true=around(batch.obs_sigma, 1e-6, 1e-9),
         obs_mask=around(batch.obs_mask, 0.0, 0.0),
         obs_withheld=around(batch.obs_withheld, 0.0, 1.0),
     )

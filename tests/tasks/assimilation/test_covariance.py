@@ -160,7 +160,7 @@ def test_entries_follow_the_published_formulas_of_the_chord() -> None:
 
 
 def test_covariance_of_the_slides_is_the_printed_one() -> None:
-    theta = torch.arange(N).double() * 2 * torch.pi / N
+    theta = torch.tensor([round(2 * torch.pi * i / N, 3) for i in range(N)], dtype=torch.float64)
     line = theta[:, None] - theta
     expected = 0.5 * torch.exp(-(line**2) / (2 * 1.5**2)) + 0.001 * torch.eye(N).double()
     torch.testing.assert_close(SlidesCovariance(N).matrix, expected, rtol=1e-14, atol=1e-15)

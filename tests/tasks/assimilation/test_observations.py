@@ -54,7 +54,7 @@ def observing(*index: int, fraction: float = 0.0, n: int = N) -> Batch:
     p = len(index)
     ones, zeros = torch.ones(1, p).double(), torch.zeros(1, p).double()
     state = torch.zeros(1, n).double()
-    return Batch(state, zeros, torch.tensor([index]), zeros + fraction, ones, ones, zeros, state)
+    return Batch(state, zeros, torch.tensor([index]), zeros + fraction, ones, ones, zeros, state, ones)
 
 
 @every
@@ -122,7 +122,7 @@ def test_every_index_is_observed_at_its_own_point(n: int) -> None:
     # int(i/n · n) is not i at these sizes.
     index, fraction, _, _ = ObservationNetwork(n).draw(B, n, generator_of(0))
     state = torch.arange(n).double().expand(B, n)
-    batch = Batch(state, fraction, index, fraction, fraction + 1, fraction + 1, fraction, state)
+    batch = Batch(state, fraction, index, fraction, fraction + 1, fraction + 1, fraction, state, fraction + 1)
     for operator in (PointValue(), Interpolation(), WindowAverage(1)):
         assert torch.equal(operator(state, batch), index.double())
     assert torch.equal(index.sort(1).values, torch.arange(n).expand(B, n))
