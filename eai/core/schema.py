@@ -116,7 +116,7 @@ class Expectation:
 
 @dataclass
 class Headline:
-    """What the summary table shows: ``score``, a trivial ``baseline``, and the ``optimum``, if known.
+    """What the summary table shows: ``score``, a ``baseline`` named in advance, and the ``optimum``, if known.
 
     ``oracles`` are methods that know what the network is not told; they are never the baseline to beat. ``mode`` says
     whether the score is best at its ``min`` or ``max``; null in runs of before it was asked for.

@@ -166,6 +166,17 @@ def test_mode_errors_are_those_that_were_put_in() -> None:
     assert errors["phase_error/mode_03"][1].item() == 0  # the truth has nothing there
 
 
+def test_mode_errors_weigh_a_sample_by_its_variance_in_the_mode() -> None:
+    x = 2 * math.pi / N * torch.arange(N, dtype=torch.float64)
+    truth = torch.stack([3 * torch.sin(2 * x), torch.sin(2 * x)])[:, :, None]
+    predicted = truth * torch.tensor([1.1, 1.4])[:, None, None]
+    means = SampleMeans()
+    means.update(scores.mode_errors(predicted, truth, (N,), 2))
+    # Variances of 9 and 1; no sample has anything in mode 1.
+    assert means.compute()["amplitude_error/mode_02"] == pytest.approx((9 * 0.1 + 0.4) / 10, rel=1e-6)
+    assert "amplitude_error/mode_01" not in means.compute()
+
+
 @pytest.mark.parametrize("shape", [(N,), (5, 7)])
 def test_spectrum_sums_to_the_mean_square(shape: tuple[int, ...], generator: torch.Generator) -> None:
     u = torch.randn(B, math.prod(shape), C, generator=generator)
