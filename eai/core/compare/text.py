@@ -36,8 +36,8 @@ def spell_spread(mean: float | None, sd: float | None) -> str:
     if mean is None or sd is None or not sd > 1e-6 * abs(mean):
         return spell(mean)
     decimals = max(0, 1 - math.floor(math.log10(float(f"{sd:.2g}"))))
-    if decimals > 6 or abs(mean) >= 1e6:
-        return f"{mean:.4g} ± {sd:.2g}"
+    if decimals > 8 or abs(mean) >= 1e6:
+        return f"{spell(mean)} ± {sd:.2g}"
     return f"{mean:.{decimals}f} ± {sd:.{decimals}f}"
 
 
