@@ -119,9 +119,7 @@ def test_edges_of_the_graph_know_how_far_each_observation_is() -> None:
     edges = seen[0][0, :, -1] if seen[0].ndim == 3 else seen[0][:, -1]
     expected = [
         ((point - index) * 2 * torch.pi / N - (there - index * 2 * torch.pi / N)).item()
-        for index, there, mask in zip(
-            batch.obs_index.flatten(), place.flatten(), batch.obs_mask.flatten(), strict=True
-        )
+        for index, there, mask in zip(batch.obs_index.flatten(), place.flatten(), batch.obs_mask.flatten(), strict=True)
         if mask == 1
         for point in range(int(index) - span, int(index) + span + 2)  # type: ignore[operator]
     ]
