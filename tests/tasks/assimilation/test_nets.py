@@ -68,14 +68,14 @@ def test_analysis_depends_on_nothing_but_background_and_assimilated_observations
     analysis = net(batch)
     absurd = torch.where(batch.obs_mask > 0, batch.y, 1e3)
     moved = torch.where(batch.obs_mask > 0, batch.obs_index, 0)
-    changed = batch._replace(y=absurd, obs_index=moved, xt=batch.xt + 7)
+    changed = batch._replace(y=absurd, obs_index=moved, xt=batch.xt + 7, obs_sigma_true=batch.obs_sigma + 3)
     torch.testing.assert_close(net(changed), analysis, rtol=1e-4, atol=1e-5)
     alone = torch.cat([net(Batch(*(field[i : i + 1] for field in batch))) for i in range(3)])
     torch.testing.assert_close(alone, analysis, rtol=1e-4, atol=1e-5)
     order = torch.randperm(batch.y.shape[1], generator=torch.Generator().manual_seed(1))
     slots = {
         f: getattr(batch, f)[:, order]
-        for f in ("y", "obs_index", "obs_fraction", "obs_sigma", "obs_mask", "obs_withheld")
+        for f in ("y", "obs_index", "obs_fraction", "obs_sigma", "obs_mask", "obs_withheld", "obs_sigma_true")
     }
     torch.testing.assert_close(net(batch._replace(**slots)), analysis, rtol=1e-4, atol=1e-5)
 
@@ -105,6 +105,25 @@ def test_same_weights_give_the_same_analysis_on_a_grid_three_times_as_fine() -> 
     large.load_state_dict(small.state_dict())
     spread = (uniform_increment(fine, refined)[:, ::3] - uniform_increment(coarse, batch)).abs().max()
     assert (large(refined)[:, ::3] - small(batch)).abs().max() < 0.05 + 3 * spread
+
+
+def test_edges_of_the_graph_know_how_far_each_observation_is() -> None:
+    # An observation moved by a cell less of index and a cell more of fraction is at the same place.
+    cost = make_cost(on_grid=False)
+    net, batch = every_net(cost)["graph"], make_batch(cost)
+    seen: list[torch.Tensor] = []
+    net.from_observations.along.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))  # type: ignore[union-attr, operator]
+    net(batch)
+    place = 2 * torch.pi / N * (batch.obs_index + batch.obs_fraction)
+    span = net.span
+    edges = seen[0][0, :, -1] if seen[0].ndim == 3 else seen[0][:, -1]
+    expected = [
+        ((point - index) * 2 * torch.pi / N - (there - index * 2 * torch.pi / N)).item()
+        for index, there, mask in zip(batch.obs_index.flatten(), place.flatten(), batch.obs_mask.flatten(), strict=True)
+        if mask == 1
+        for point in range(int(index) - span, int(index) + span + 2)  # type: ignore[operator]
+    ]
+    torch.testing.assert_close(edges.double(), torch.tensor(expected).double(), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("n", [29, 45])
