@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,15 @@ def start(target: Any, *arguments: Any) -> Any:
 def trainer_of(hooked: Any, arguments: tuple[Any, ...]) -> L.Trainer:
     """Of a hook of a callback, or of a LightningModule."""
     return arguments[0] if arguments and isinstance(arguments[0], L.Trainer) else hooked.trainer
+
+
+def train_strictly(directory: Path, overrides: tuple[str, ...]) -> None:
+    """Train with one thread; warnings are errors, as in the tests' own process."""
+    warnings.simplefilter("error")
+    # As in pyproject.toml: torch_geometric scripts a few classes at import.
+    warnings.filterwarnings("ignore", message=".*torch.jit.*", category=DeprecationWarning)
+    torch.set_num_threads(1)
+    train_in(directory, overrides)
 
 
 def train_and_die(directory: Path, overrides: tuple[str, ...], step: int) -> None:
