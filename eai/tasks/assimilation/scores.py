@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -72,16 +73,7 @@ def final_scores(means: Mapping[str, float]) -> dict[str, float]:
     A score of withheld observations is left out without them.
     """
 
-    def root(name: str) -> float:
-        return math.sqrt(max(means.get(name, math.nan), 0.0))
-
-    def spread(name: str) -> float:
-        mean = means.get(name, math.nan)
-        return math.sqrt(max(means.get(f"{name}_square", math.nan) - mean**2, 0.0))
-
-    def ratio(part: float, whole: float, otherwise: float = math.nan) -> float:
-        return part / whole if whole > 0 else otherwise
-
+    root, spread, ratio = partial(_root, means), partial(_spread, means), _ratio
     j, optimum, background = means["j"], means["j_optimum"], means["j_background"]
     scores = {
         "j_ratio": ratio(j, optimum, math.inf),
@@ -109,6 +101,19 @@ def final_scores(means: Mapping[str, float]) -> dict[str, float]:
     if "withheld_square" in means:
         scores["o_a_withheld"] = root("withheld_square")
     return scores
+
+
+def _root(means: Mapping[str, float], name: str) -> float:
+    return math.sqrt(max(means.get(name, math.nan), 0.0))
+
+
+def _spread(means: Mapping[str, float], name: str) -> float:
+    mean = means.get(name, math.nan)
+    return math.sqrt(max(means.get(f"{name}_square", math.nan) - mean**2, 0.0))
+
+
+def _ratio(part: float, whole: float, otherwise: float = math.nan) -> float:
+    return part / whole if whole > 0 else otherwise
 
 
 def with_fewer_observations(batch: Batch, count: int) -> Batch:
