@@ -18,8 +18,8 @@ Baselines: ``persistence``, ``climatology``, and classical schemes at the same r
 ``lax_wendroff``, semi-Lagrangian ones with 2 (``…_linear``), 4 (``…_cubic``), 6, 8 and 12 points, at variable speed
 ``semi_lagrangian_trigonometric``, for Burgers ``weno5`` and ``spectral``; stencils ``least_squares_…`` of so many
 points along each axis, fitted on the training data; ``reference``, the solution of the equation: exact, or numerical
-and resolved where no formula is known. Advection is linear in u, and so are all of these methods by construction, as is
-the learned stencil of ``model/dynamics=stencil``: they cannot be wrong in what a network has to learn first.
+and resolved where no formula is known. Advection is linear in u, and so by construction are its schemes, the fitted
+stencils and the learned stencil of ``model/dynamics=stencil``: they cannot be wrong in what a network must learn first.
 """
 
 from __future__ import annotations
