@@ -23,6 +23,7 @@ from eai.tasks.dynamics.schemes import (
     semi_lagrangian_name,
     translate,
     trigonometric,
+    trigonometric_weights,
     upwind,
     with_substeps,
 )
@@ -227,6 +228,16 @@ def test_trigonometric_interpolant_passes_through_the_points_and_is_exact_for_lo
     got = trigonometric(u[None], 4)[0]
     torch.testing.assert_close(got[::4], u, rtol=0, atol=1e-12)
     torch.testing.assert_close(got, torch.sin(3 * fine) + torch.cos(n // 2 * fine), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [12, 13])
+def test_trigonometric_weights_give_the_trigonometric_interpolant_of_any_field(
+    n: int, generator: torch.Generator
+) -> None:
+    u = torch.randn(B, n, generator=generator, dtype=torch.float64)
+    position = (torch.arange(4 * n, dtype=torch.float64) / 4).expand(B, -1)
+    got = (trigonometric_weights(position, n) @ u[:, :, None])[:, :, 0]
+    torch.testing.assert_close(got, trigonometric(u, 4), rtol=0, atol=1e-12)
 
 
 def test_fitted_stencil_finds_a_shift_that_it_can_reach(generator: torch.Generator) -> None:
