@@ -12,10 +12,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from eai.core.cli import CONFIG_DIR, EXECUTION_WHITELIST, call, check_searchpath, run_hydra
-from eai.core.config import check_top_level, check_trainer, is_shortened, resolve
+from eai.core.config import check_top_level, resolve
 from eai.core.files import read_json
 from eai.core.schema import Experiment
 from eai.core.sweep.hooks import call_job, is_parallel, judged
+from eai.core.trainer_keys import check_trainer, is_shortened
 
 log = logging.getLogger("eai")
 

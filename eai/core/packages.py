@@ -19,13 +19,15 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from eai.core.errors import ConfigError
 
 GROUP, VARIABLE = "eai.packages", "EAI_TRUST"
+# Of these a configuration may build what `eai.core.trust` lists; as a whole they can load, write and run anything.
+_NEVER = (*sys.stdlib_module_names, "eai", "torch", "lightning", "hydra", "omegaconf", "numpy")
 
 
 def trusted_packages() -> tuple[str, ...]:
     """The dotted names of the packages that are trusted, installed ones first.
 
     Raises:
-        ConfigError: ``EAI_TRUST`` names something else than packages, or a module of Python's own.
+        ConfigError: ``EAI_TRUST`` names something else than packages, or a library that is not the user's.
     """
     names = [point.value.partition(":")[0] for point in entry_points(group=GROUP)]
     for name in os.environ.get(VARIABLE, "").split(","):
@@ -34,21 +36,29 @@ def trusted_packages() -> tuple[str, ...]:
             continue
         if not all(part.isidentifier() for part in name.split(".")):
             raise ConfigError(f"{VARIABLE}: expected names of packages separated by commas, got {name!r}")
-        if name.partition(".")[0] in sys.stdlib_module_names:
-            raise ConfigError(f"{VARIABLE}: expected packages of your own, got {name!r} of Python itself")
+        if name.partition(".")[0] in _NEVER:
+            raise ConfigError(f"{VARIABLE}: expected packages of your own, got {name!r}")
         names.append(name)
     return tuple(dict.fromkeys(names))
 
 
 def package_of(target: str) -> str | None:
-    """The trusted package that ``target``, a dotted name, lies in."""
+    """The trusted package that a target lies in; None if there is none.
+
+    Args:
+        target: a dotted name.
+    """
     return next((name for name in trusted_packages() if target.startswith(f"{name}.")), None)
 
 
 def how_to_trust(target: str) -> str:
-    """What a user can do to have ``target`` built; empty where nothing can be done."""
+    """What a user can do to have a target built; empty where nothing can be done.
+
+    Args:
+        target: a dotted name.
+    """
     package = target.partition(".")[0]
-    if not package.isidentifier() or package in (*sys.stdlib_module_names, "eai", "torch", "lightning"):
+    if not package.isidentifier() or package in _NEVER:
         return ""
     return (
         f"the package {package} is not trusted; if you trust it, set {VARIABLE}={package} in the environment, "

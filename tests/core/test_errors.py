@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 from hydra.errors import HydraException
 
 import eai
 from eai.core.cli import replace_node, split_group_choice
-from eai.core.config import build, check_experiment, check_trainer, is_shortened, refuse_shared, resolve
+from eai.core.config import build, check_experiment, refuse_shared, resolve
 from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError
 from eai.core.run.build import build_data_and_task, preflight
+from eai.core.trainer_keys import check_trainer, is_shortened
 from eai.core.trust import trusted
 from eai.tasks.dynamics.graphs import Graph
 from tests.runs import Train, composed
@@ -237,7 +239,11 @@ def test_schedule_or_optimizer_that_cannot_work_is_refused_in_one_line(key: str,
 )  # fmt: skip
 def test_schedulers_of_torch_can_be_configured(scheduler: str) -> None:
     node = f"{{_target_: torch.optim.{scheduler}, _partial_: true}}"
-    prepare("task=assimilation", "~model.scheduler", f"+model.scheduler={node}")
+    cfg = resolve(composed("train", ["task=assimilation", "~model.scheduler", f"+model.scheduler={node}"]))
+    check_experiment(cfg)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    made = build(cfg.model, "scheduler")(optimizer)
+    assert type(made).__name__ == scheduler.partition(",")[0].partition(".")[2]
 
 
 def test_hydra_itself_refuses_a_target_outside_the_whitelist() -> None:

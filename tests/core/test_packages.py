@@ -142,7 +142,15 @@ def test_functions_keywords_and_layers_of_libraries_can_be_built(trusted_lab: Pa
     assert build(resolve(cfg).model, "net") is not None
 
 
-@pytest.mark.parametrize(("value", "message"), [("os", "of Python itself"), ("my lab", "separated by commas")])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("os", "of your own, got 'os'"),
+        ("torch.serialization", "of your own"),
+        ("eai", "of your own"),
+        ("my lab", "separated by commas"),
+    ],
+)
 def test_trust_in_what_is_no_package_of_ones_own_is_refused(
     value: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

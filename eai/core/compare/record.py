@@ -88,11 +88,6 @@ class Record:
         """The model's headline score on the test data, also of a run that is being resumed."""
         return number(self.metrics.get(str(self.headline["score"])))
 
-    @property
-    def tested(self) -> float | None:
-        """The same of a completed run."""
-        return self.test_score if self.completed else None
-
     def baseline(self, name: str | None) -> float | None:
         """The headline score of a reference method on the test data."""
         return number(_entry(self.baselines, str(name), str(self.headline["score"])))

@@ -42,7 +42,11 @@ def runs(folders: str | Path | Sequence[str | Path]) -> pd.DataFrame:
 
 
 def runs_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """A row a run, with its record."""
+    """A row a run, with its record.
+
+    Args:
+        records: in the order of the rows.
+    """
     rows = [
         {
             "record": record,
@@ -98,7 +102,11 @@ class Comparison:
 
 
 def comparisons(records: Sequence[Record]) -> list[Comparison]:
-    """The tables of the runs that have a configuration, by task."""
+    """The tables of the runs that have a configuration, by task.
+
+    Args:
+        records: of the runs.
+    """
     frame = runs_frame([record for record in records if record.config])
     names = ["task", "monitor", "mode", "headline"]
     frame["mode"] = [record.mode for record in frame["record"]]
@@ -208,6 +216,9 @@ def leaderboard_frame(records: Sequence[Record]) -> pd.DataFrame:
     ``test_sd`` is the standard deviation over seeds, ``test_se`` the mean standard error from the scatter of the test
     samples; ``cost`` is in seconds per sample, ``seconds`` those of the training; ``run`` is the best run of the group;
     ``seeds`` counts completed runs.
+
+    Args:
+        records: of the runs.
     """
     tables = comparisons(records)
     names = column_names(tables)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import statistics
 import time
@@ -23,10 +22,10 @@ from eai.core.errors import ConfigError, ExplodedLossError, NonFiniteLossError
 from eai.core.learn.data import Blocks, DataModule, widened
 from eai.core.learn.figures import Drawing
 from eai.core.learn.ranks import gather, processes, rank
+from eai.core.learn.resuming import random_state, set_random_state, stretch_schedule
 from eai.core.learn.scores import PerSample, SampleMeans, standard_errors
 from eai.core.schema import Monitor, Optimization
 
-log = logging.getLogger("eai")
 EXPLOSION = 1e6  # times the first epoch's mean training loss: no schedule brings a run back from there
 _BACKWARD_HOOKS = ("on_before_backward", "on_after_backward")
 B = TypeVar("B", bound=tuple[Tensor, ...])
@@ -238,7 +237,7 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
             "planned_epochs": self.trainer.max_epochs,
             "first_loss": self.first_loss,
         }
-        checkpoint["ranks"] = gather({"train_terms": self._train_terms.state(), "random": _random_state()})
+        checkpoint["ranks"] = gather({"train_terms": self._train_terms.state(), "random": random_state()})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         ranks, progress = checkpoint["ranks"], checkpoint["progress"]
@@ -248,31 +247,14 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         self.first_loss = progress.get("first_loss")  # absent from older checkpoints
         self._train_terms.restore(ranks[rank()]["train_terms"])
         self._resumed_random_state = ranks[rank()]["random"]
-        if progress["planned_epochs"] != self.trainer.max_epochs:
-            self._stretch_schedule(checkpoint)
-
-    def _stretch_schedule(self, checkpoint: dict[str, Any]) -> None:
-        """Replace the saved schedule by one of the new number of epochs, at the place where it would be by now."""
-        configured = self.configure_optimizers()
-        if not isinstance(configured, dict) or isinstance(configured["lr_scheduler"], ReduceLROnPlateau):
-            return
-        optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]
-        optimizer.step()  # a no-op without gradients: torch warns if a schedule moves before its optimizer
-        for _ in range(checkpoint["lr_schedulers"][0]["last_epoch"]):
-            scheduler.step()
-        checkpoint["lr_schedulers"][0] = scheduler.state_dict()
-        for saved, fresh in zip(checkpoint["optimizer_states"][0]["param_groups"], optimizer.param_groups, strict=True):
-            saved.update({name: value for name, value in fresh.items() if name != "params"})
-        log.info(
-            "the schedule of the learning rate now spans %d epochs; it continues at %.3g",
-            self.trainer.max_epochs,
-            optimizer.param_groups[0]["lr"],
-        )
+        epochs = self.trainer.max_epochs
+        if progress["planned_epochs"] != epochs and isinstance(configured := self.configure_optimizers(), dict):
+            stretch_schedule(checkpoint, configured["optimizer"], configured["lr_scheduler"], epochs)
 
     def on_train_start(self) -> None:
         state = self.__dict__.pop("_resumed_random_state", None)
         if state is not None:
-            _set_random_state(state)
+            set_random_state(state)
         callbacks: list[L.Callback] = getattr(self.trainer, "callbacks")  # noqa: B009 - absent from its annotations
         plain = processes() == 1 and self.trainer.precision == "32-true"
         hooked = any(is_overridden(hook, one, L.Callback) for one in callbacks for hook in _BACKWARD_HOOKS)
@@ -309,16 +291,3 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
                 f"{EXPLOSION:.0e} times its first epoch's mean of {self.first_loss:.3g}; "
                 "the checkpoints written before stay. A smaller learning rate or optimization.clip_norm may help"
             )
-
-
-def _random_state() -> dict[str, Any]:
-    state: dict[str, Any] = {"torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _set_random_state(state: Mapping[str, Any]) -> None:
-    torch.set_rng_state(state["torch"].cpu())
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"].cpu())

@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from eai.core.cli import log_to
-from eai.core.config import check_experiment, check_trainer, portable, refuse_shared, resolve
+from eai.core.config import check_experiment, portable, refuse_shared, resolve
 from eai.core.directory import COSMETIC, RunDirectory, disk_errors_named
 from eai.core.errors import ConfigError
 from eai.core.files import flat_keys
@@ -28,8 +28,9 @@ from eai.core.run.fit import run_rank
 from eai.core.run.gpus import process_count, reserved_gpus
 from eai.core.run.processes import reported, root_cause, run_workers
 from eai.core.run.signals import StopSignals
-from eai.core.run.trainer import quiet_lightning
+from eai.core.run.trainer import build_callbacks, quiet_lightning
 from eai.core.schema import Accelerator, Experiment
+from eai.core.trainer_keys import check_trainer
 
 log = logging.getLogger("eai")
 # What may be changed with `resume=`.
@@ -123,6 +124,7 @@ def train(
                 log.info("COMPLETED already: %s", run.path)
                 return Outcome(run, wanted.resolved, experiment, facts, fresh=False, rank=rank())
             built = build_data_and_task(wanted.resolved, experiment)
+            build_callbacks(wanted.resolved, experiment)  # refused, if at all, before anything is written
             if count == processes():
                 preflight(experiment, *built)
 

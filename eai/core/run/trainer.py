@@ -61,7 +61,11 @@ def quiet_lightning() -> None:
 
 
 def unusual(cfg: DictConfig) -> dict[str, Any]:
-    """The Trainer's arguments that differ from the usual ones, for the first lines of a run."""
+    """The Trainer's arguments that differ from the usual ones, for the first lines of a run.
+
+    Args:
+        cfg: the resolved configuration.
+    """
     return {
         name: value
         for name, value in cfg.trainer.items()
@@ -70,13 +74,20 @@ def unusual(cfg: DictConfig) -> dict[str, Any]:
 
 
 def build_callbacks(cfg: DictConfig, experiment: Experiment) -> dict[str, Callback]:
-    """Build the configuration's own callbacks, by name.
+    """Build the configuration's own callbacks, by name; null leaves one out.
+
+    Args:
+        cfg: the resolved configuration.
+        experiment: its checked top level.
 
     Raises:
         ConfigError: one cannot be built, or waits for a score that is not logged.
     """
-    callbacks: dict[str, Callback] = build(cfg, "callbacks") if experiment.callbacks else {}
+    built: dict[str, Any] = build(cfg, "callbacks") if experiment.callbacks else {}
+    callbacks = {name: callback for name, callback in built.items() if callback is not None}
     for name, callback in callbacks.items():
+        if not isinstance(callback, Callback):
+            raise ConfigError(f"callbacks.{name}: expected a callback or null, got {callback!r}")
         if isinstance(callback, EarlyStopping) and callback.monitor != experiment.monitor.score:
             expected, key = experiment.monitor.score, f"callbacks.{name}.monitor"
             raise ConfigError(f"{key}: expected the monitored score, {expected}, got {callback.monitor!r}")
@@ -84,7 +95,11 @@ def build_callbacks(cfg: DictConfig, experiment: Experiment) -> dict[str, Callba
 
 
 def why_stopped(callbacks: Iterable[Callback]) -> str | None:
-    """What a callback that ended the training says of it; None if none did."""
+    """What a callback that ended the training says of it; None if none did.
+
+    Args:
+        callbacks: of the configuration.
+    """
     for callback in callbacks:
         if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
             return callback.stopping_reason_message.removeprefix("Monitored metric ").removesuffix(
@@ -96,7 +111,13 @@ def why_stopped(callbacks: Iterable[Callback]) -> str | None:
 
 
 def acts_between_steps(cfg: DictConfig, experiment: Experiment, callbacks: Iterable[Callback]) -> bool:
-    """Whether anything acts between two training steps, so that a block must be a single step."""
+    """Whether anything acts between two training steps, so that a block must be a single step.
+
+    Args:
+        cfg: the resolved configuration.
+        experiment: its checked top level.
+        callbacks: of the configuration.
+    """
     return (
         processes() > 1
         or any(is_overridden(hook, callback, Callback) for callback in callbacks for hook in _STEP_HOOKS)

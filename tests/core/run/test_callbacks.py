@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +32,8 @@ def test_early_stopping_ends_a_run_as_completed_with_its_reason_and_scores_the_b
     assert status["stopped"].startswith("val/j_ratio did not improve")
     assert run.metrics.is_file()
     assert "stopped" not in read_json(train(*SHORT, "callbacks=early_stopping", run="patient").status)
+    without = train(*SHORT, "callbacks=early_stopping", "callbacks.early_stopping=null", run="without")
+    assert read_json(without.status)["epochs"] == 3
 
 
 def test_learning_rate_is_a_curve_at_the_steps_of_the_losses(train: Train) -> None:
@@ -67,6 +70,8 @@ def test_run_with_callbacks_that_was_stopped_goes_on_to_the_same_result(
     ("override", "message"),
     [
         ("callbacks.early_stopping.monitor=val/loss", r"early_stopping\.monitor: expected the monitored score"),
+        ("+callbacks.other=5", r"other: expected a callback or null, got 5"),
+        ("callbacks.early_stopping.mode=up", r"early_stopping: `mode` can be"),
         ("callbacks.early_stopping.patience=soon", r"early_stopping\.patience: expected int, got 'soon'"),
         (
             "callbacks.early_stopping._target_=lightning.pytorch.callbacks.ModelCheckpoint",
@@ -80,6 +85,9 @@ def test_run_with_callbacks_that_was_stopped_goes_on_to_the_same_result(
         ("callbacks.early_stopping._target_=eai.core.run.callbacks.FigureWriter", "refused"),
     ],
 )
-def test_callback_that_cannot_work_is_refused_by_its_key(override: str, message: str, train: Train) -> None:
+def test_callback_that_cannot_work_is_refused_by_its_key_and_leaves_no_directory(
+    override: str, message: str, train: Train, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match=rf"^callbacks\..*{message}"):
         train(*SHORT, "callbacks=early_stopping", override)
+    assert not (tmp_path / "run").exists()

@@ -103,5 +103,8 @@ def test_arguments_out_of_range_are_refused_by_name(changes: dict[str, Any], mes
 
 
 def test_levels_beyond_those_of_training_are_accepted_beside_its_single_one_or_its_range() -> None:
-    small(test_levels=[0.2, 0.4])
-    small(corruption=GaussianNoise([0.1, 0.3]), test_levels=[0.4])
+    for data in (
+        small(test_levels=[0.2, 0.4]),
+        small(corruption=GaussianNoise([0.1, 0.3]), test_levels=[0.4]),
+    ):
+        assert torch.isclose(data.batch("test").level, torch.tensor(0.4)).any()
