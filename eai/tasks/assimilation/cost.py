@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -60,11 +61,19 @@ class Cost(nn.Module, ABC):
         """d = y − H(x_b) (O−B), float64; zero where an observation takes no part."""
         return (batch.y - self.operator(batch.xb.double(), batch)) * batch.obs_mask
 
-    def observed_covariance(self, state: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b p p"]:
-        """H B Hᵀ with H linearised at ``state``; rows and columns of padding are zero."""
+    def observed_covariance(
+        self, state: Float[Tensor, "b n"], batch: Batch, entries_of: Callable[[Tensor, Tensor], Tensor] | None = None
+    ) -> Float[Tensor, "b p p"]:
+        """H B Hᵀ with H linearised at ``state``; rows and columns of padding are zero.
+
+        Args:
+            state: (b, n).
+            batch: the samples.
+            entries_of: B_ij for index tensors i and j; None: of the cost's own B.
+        """
         index, weight = self.operator.stencil(state, batch)
         weight = weight * batch.obs_mask[:, :, None]
-        entries = self.covariance.entries(index[:, :, None, :, None], index[:, None, :, None, :])
+        entries = (entries_of or self.covariance.entries)(index[:, :, None, :, None], index[:, None, :, None, :])
         return torch.einsum("bpqkl,bpk,bql->bpq", entries, weight.double(), weight.double())
 
     def regress(
@@ -94,9 +103,40 @@ class VariationalCost(Cost):
     """J(x) = ½ (x−x_b)ᵀ B⁻¹ (x−x_b) + ½ (y−H(x))ᵀ R⁻¹ (y−H(x)), per sample (slide 2.3).
 
     The value for a sample does not depend on the rest of the batch or on padding.
+
+    With ``bias_sigma`` = σ_β, a background whose error may have an offset β is corrected while it is analysed, as
+    variational bias correction does (Dee 2005): J(x, β) = ½ (x−x_b−β1)ᵀ B⁻¹ (x−x_b−β1) + ½ β²/σ_β² + J_o(x). The
+    least over β is J with B + σ_β² 1 1ᵀ in place of B: the cost that nets and solvers see; :meth:`bias` gives β.
+
+    Args:
+        covariance, operator, obs_error, precision: see :class:`Cost`.
+        bias_sigma: σ_β, the prior standard deviation of the offset; 0 for none.
     """
 
     _latest: tuple[Batch, Optimum] | None = None
+
+    def __init__(
+        self,
+        covariance: Covariance,
+        operator: ObservationOperator,
+        obs_error: ObservationError,
+        precision: Literal["float32", "float64"] = "float64",
+        bias_sigma: float = 0.0,
+    ) -> None:
+        require(bias_sigma >= 0, "bias_sigma", "0 or more", bias_sigma)
+        self.bias_variance = bias_sigma**2
+        with_offset = covariance.plus_constant(self.bias_variance) if bias_sigma else covariance
+        super().__init__(with_offset, operator, obs_error, precision)
+
+    def exact(self) -> VariationalCost:
+        """The same cost in float64."""
+        cost = VariationalCost(self.covariance, self.operator, self.obs_error)
+        cost.bias_variance = self.bias_variance  # B has it already
+        return cost
+
+    def bias(self, analysis: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, " b"]:
+        """β = σ_β² 1ᵀ (B + σ_β² 1 1ᵀ)⁻¹ (x − x_b), the offset that fits the analysis best; float64."""
+        return self.bias_variance * self.covariance.solve(analysis.double() - batch.xb).sum(1)
 
     def forward(self, analysis: Float[Tensor, "b n"], batch: Batch) -> dict[str, Float[Tensor, " b"]]:
         analysis = analysis.to(self.dtype)
@@ -139,7 +179,7 @@ class VariationalCost(Cost):
     def near(self, batch: Batch) -> tuple[VariationalCost, Batch]:
         """A quadratic cost near J, and its observations: J for a linear H (see :meth:`ObservationOperator.near`)."""
         variance = self.covariance.entries(batch.obs_index, batch.obs_index)
-        operator, like = self.operator.near(batch, variance)
+        operator, like = self.operator.near(batch, variance, self.obs_error.inflation)
         return (self if self.operator.linear else VariationalCost(self.covariance, operator, self.obs_error)), like
 
     def minimiser(self, batch: Batch) -> Float[Tensor, "b n"]:

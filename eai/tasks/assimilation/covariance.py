@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
@@ -29,8 +28,14 @@ class FixedDouble:
     """A float64 buffer of a module that stays float64 when the module is converted to another precision.
 
     It is stored as its bits in an int64 buffer, because ``Module.to`` moves integers to a device but does not convert
-    them. It is derived from the configuration, so not part of a checkpoint.
+    them.
+
+    Args:
+        persistent: whether it is part of a checkpoint; not if it is derived from the configuration.
     """
+
+    def __init__(self, persistent: bool = False) -> None:
+        self._persistent = persistent
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._bits = f"{name}_bits"
@@ -39,7 +44,7 @@ class FixedDouble:
         return module.get_buffer(self._bits).view(torch.float64)
 
     def __set__(self, module: nn.Module, value: Tensor) -> None:
-        module.register_buffer(self._bits, value.contiguous().view(torch.int64), persistent=False)
+        module.register_buffer(self._bits, value.contiguous().view(torch.int64), persistent=self._persistent)
 
 
 class Covariance(nn.Module, ABC):
@@ -52,10 +57,13 @@ class Covariance(nn.Module, ABC):
         n: size of the state.
         rounding: relative error of the eigenvalues; smaller ones count as zero.
 
+    ``has_length`` tells whether there is a length that can be rescaled.
+
     Raises:
         ValueError: B is not positive definite; names the smallest eigenvalue.
     """
 
+    has_length = False
     eigenvalues = FixedDouble()
 
     def __init__(self, eigenvalues: Float[Tensor, " m"], n: int, rounding: float) -> None:
@@ -94,6 +102,24 @@ class Covariance(nn.Module, ABC):
     def squared_norm(self, increment: Float[Tensor, "b n"]) -> Float[Tensor, " b"]:
         """δᵀ B⁻¹ δ = |B^(−½) δ|² for each row δ."""
         return self.filter(increment, self.eigenvalues.rsqrt()).square().sum(1)
+
+    def scaled_entries(
+        self, i: Int[Tensor, ...], j: Int[Tensor, ...], variance: Float[Tensor, ""], length: Float[Tensor, ""]
+    ) -> Float[Tensor, ...]:
+        """B_ij with the variance of its correlated part and its length times these factors, differentiable in them.
+
+        Where ``has_length`` is false, the length plays no part. A nugget stays as it is: in the innovations of
+        observations at grid points it could not be told from σ_o².
+        """
+        return variance * self.entries(i, j)
+
+    def rescaled(self, variance: float, length: float = 1.0) -> Covariance:
+        """The covariance that :meth:`scaled_entries` describes."""
+        return DenseCovariance(variance * self.matrix)
+
+    def plus_constant(self, variance: float) -> Covariance:
+        """B + variance · 1 1ᵀ: errors with an offset in common, of that variance."""
+        return DenseCovariance(self.matrix + variance)
 
     def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "b n"]:
         """``count`` draws from N(0, B)."""
@@ -146,50 +172,92 @@ class StationaryCovariance(Covariance):
     def filter(self, field: Float[Tensor, "b n"], response: Float[Tensor, "*b m"]) -> Float[Tensor, "b n"]:
         return torch.fft.irfft(torch.fft.rfft(field.double()) * response, n=self.n)
 
+    def rescaled(self, variance: float, length: float = 1.0) -> Covariance:
+        return StationaryCovariance(variance * self.column)
 
-def _stationary_column(
-    n: int, variance: float, nugget: float, correlation: Callable[[Tensor], Tensor]
-) -> Float[Tensor, " n"]:
-    """variance · ρ(d) + nugget · δ for the chord d = 2 sin(θ/2), for which ρ valid in space is valid on the ring."""
-    require(n >= 2, "n", "at least 2", n)
-    require(variance > 0, "variance", "above 0", variance)
-    require(nugget >= 0, "nugget", "0 or more", nugget)
-    column = variance * correlation(2 * torch.sin(grid(n) / 2))
-    # Exactly even, where rounding of the sine is not.
-    column = 0.5 * (column + column.roll(-1).flip(0))
-    column[0] += nugget
-    return column
+    def plus_constant(self, variance: float) -> Covariance:
+        return StationaryCovariance(self.column + variance)
+
+
+class IsotropicCovariance(StationaryCovariance, ABC):
+    """B_ij = variance · ρ(d/length) + nugget · δ_ij, d = 2 sin(θ/2) the chord between the points.
+
+    A correlation ρ that is valid in the plane is valid on the ring for the chord.
+
+    Args:
+        n: number of grid points.
+        variance: of the correlated part, in units of the state squared.
+        length: of the correlation, in radians.
+        nugget: variance of an uncorrelated part.
+    """
+
+    has_length = True
+    longest = math.inf
+
+    def __init__(self, n: int, variance: float, length: float, nugget: float) -> None:
+        require(n >= 2, "n", "at least 2", n)
+        require(variance > 0, "variance", "above 0", variance)
+        require(length > 0, "length", "above 0", length)
+        require(nugget >= 0, "nugget", "0 or more", nugget)
+        column = variance * self.correlation(2 * torch.sin(grid(n) / 2) / length)
+        # Exactly even, where rounding of the sine is not.
+        column = 0.5 * (column + column.roll(-1).flip(0))
+        column[0] += nugget
+        super().__init__(column)
+        self.variance, self.length, self.nugget = variance, length, nugget
+
+    @staticmethod
+    @abstractmethod
+    def correlation(distance: Float[Tensor, ...]) -> Float[Tensor, ...]:
+        """ρ of distances in lengths, from 1 at 0."""
+
+    def scaled_entries(
+        self, i: Int[Tensor, ...], j: Int[Tensor, ...], variance: Float[Tensor, ""], length: Float[Tensor, ""]
+    ) -> Float[Tensor, ...]:
+        chord = 2 * torch.sin((i - j).abs().double() * (math.pi / self.n))
+        correlated = self.variance * self.correlation(chord / (self.length * length).clamp(max=self.longest))
+        return variance * correlated + self.nugget * (i == j).double()
+
+    def rescaled(self, variance: float, length: float = 1.0) -> Covariance:
+        scaled = min(self.length * length, self.longest)
+        return type(self)(self.n, self.variance * variance, scaled, self.nugget)
 
 
 class DiagonalCovariance(StationaryCovariance):
     """B = variance · I."""
 
     def __init__(self, n: int, variance: float = 0.5) -> None:
-        super().__init__(_stationary_column(n, variance, 0.0, lambda chord: (chord < 1e-12).double()))
+        require(n >= 2, "n", "at least 2", n)
+        require(variance > 0, "variance", "above 0", variance)
+        super().__init__(variance * torch.eye(n, 1, dtype=torch.float64)[:, 0])
 
 
-class GaussianCovariance(StationaryCovariance):
+class GaussianCovariance(IsotropicCovariance):
     """B_ij = variance · exp(−d²/(2 length²)) + nugget · δ_ij, d the chord between the points.
 
     Args:
-        n: number of grid points.
-        variance: of the correlated part, in units of the state squared.
-        length: correlation length in radians.
+        n, variance, length: see :class:`IsotropicCovariance`.
         nugget: variance of an uncorrelated part. A Gaussian of large length is numerically singular
             without it.
     """
 
     def __init__(self, n: int, variance: float = 0.5, length: float = 1.5, nugget: float = 0.001) -> None:
-        require(length > 0, "length", "above 0", length)
-        super().__init__(_stationary_column(n, variance, nugget, lambda d: torch.exp(-(d**2) / (2 * length**2))))
+        super().__init__(n, variance, length, nugget)
+
+    @staticmethod
+    def correlation(distance: Float[Tensor, ...]) -> Float[Tensor, ...]:
+        return torch.exp(-(distance**2) / 2)
 
 
-class SOARCovariance(StationaryCovariance):
+class SOARCovariance(IsotropicCovariance):
     """Second-order autoregressive: B_ij = variance · (1 + d/length) exp(−d/length) + nugget · δ_ij."""
 
     def __init__(self, n: int, variance: float = 0.5, length: float = 0.5, nugget: float = 0.0) -> None:
-        require(length > 0, "length", "above 0", length)
-        super().__init__(_stationary_column(n, variance, nugget, lambda d: (1 + d / length) * torch.exp(-d / length)))
+        super().__init__(n, variance, length, nugget)
+
+    @staticmethod
+    def correlation(distance: Float[Tensor, ...]) -> Float[Tensor, ...]:
+        return (1 + distance) * torch.exp(-distance)
 
 
 def gaspari_cohn(distance: Float[Tensor, ...], support: float) -> Float[Tensor, ...]:
@@ -201,12 +269,18 @@ def gaspari_cohn(distance: Float[Tensor, ...], support: float) -> Float[Tensor, 
     return torch.where(z <= 1, near, torch.where(z <= 2, far, torch.zeros_like(z)))
 
 
-class GaspariCohnCovariance(StationaryCovariance):
+class GaspariCohnCovariance(IsotropicCovariance):
     """B_ij = variance · GC(d; support) + nugget · δ_ij: a Gaussian-like correlation that ends at ``support``."""
+
+    longest = 2.0  # the ring's diameter
 
     def __init__(self, n: int, variance: float = 0.5, support: float = 1.5, nugget: float = 0.0) -> None:
         require(0 < support <= 2, "support", "0 < support ≤ 2, the ring's diameter", support)
-        super().__init__(_stationary_column(n, variance, nugget, lambda d: gaspari_cohn(d, support)))
+        super().__init__(n, variance, support, nugget)
+
+    @staticmethod
+    def correlation(distance: Float[Tensor, ...]) -> Float[Tensor, ...]:
+        return gaspari_cohn(distance, 1.0)
 
 
 class PowerLawCovariance(StationaryCovariance):
@@ -225,11 +299,23 @@ class PowerLawCovariance(StationaryCovariance):
         require(k0 > 0, "k0", "above 0", k0)
         require(slope >= 0, "slope", "0 or more", slope)
         super().__init__(torch.fft.irfft(power_law_spectrum(n, variance, k0, slope), n=n))
+        self.variance, self.k0, self.slope = variance, k0, slope
+
+    has_length = True  # 1/k0
+
+    def scaled_entries(
+        self, i: Int[Tensor, ...], j: Int[Tensor, ...], variance: Float[Tensor, ""], length: Float[Tensor, ""]
+    ) -> Float[Tensor, ...]:
+        spectrum = power_law_spectrum(self.n, self.variance, self.k0 / length, self.slope)
+        return variance * torch.fft.irfft(spectrum, n=self.n)[(i - j) % self.n]
+
+    def rescaled(self, variance: float, length: float = 1.0) -> Covariance:
+        return PowerLawCovariance(self.n, self.variance * variance, self.k0 / length, self.slope)
 
 
-def power_law_spectrum(n: int, variance: float, k0: float, slope: float) -> Float[Tensor, " m"]:
+def power_law_spectrum(n: int, variance: float, k0: float | Tensor, slope: float) -> Float[Tensor, " m"]:
     """The eigenvalues of :class:`PowerLawCovariance` for the wavenumbers 0 … n/2."""
-    k = torch.arange(n // 2 + 1, dtype=torch.float64)
+    k = torch.arange(n // 2 + 1, dtype=torch.float64, device=k0.device if isinstance(k0, Tensor) else None)
     shape = (1 + (k / k0) ** 2) ** (-slope / 2)
     return shape * variance / torch.fft.irfft(shape, n=n)[0]
 

@@ -65,7 +65,7 @@ def parabola(x: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
 class Twin(DataModule[Batch]):
     """A twin experiment, statistically consistent with the 3D-Var cost unless a truth of its own is given.
 
-    x_b is drawn from the prior, x_t = x_b + e with e ~ N(0, B), y = H(x_t) + ε with ε ~ N(0, R).
+    x_b is drawn from the prior, x_t = x_b + e with e ~ N(bias, B), y = H(x_t) + ε with ε ~ N(0, R).
 
     Args:
         covariance: B that the cost assumes, of size n.
@@ -77,6 +77,7 @@ class Twin(DataModule[Batch]):
         n_train, n_val, n_test: samples per split.
         true_covariance: B that e is drawn from; None: the assumed one.
         true_obs_error: R that ε is drawn from; None: the assumed one.
+        bias: mean of the background's error e, the same at every point, in units of the state.
         batch_size, seed, fresh, device: see :class:`eai.core.learn.data.DataModule`.
     """
 
@@ -97,6 +98,7 @@ class Twin(DataModule[Batch]):
         device: Literal["cpu", "cuda"] = "cpu",
         true_covariance: Covariance | None = None,
         true_obs_error: ObservationError | None = None,
+        bias: float = 0.0,
     ) -> None:
         super().__init__(batch_size, seed, fresh, device)
         require(n >= 8, "n", "at least 8", n)
@@ -114,14 +116,15 @@ class Twin(DataModule[Batch]):
         self.covariance, self.operator, self.obs_error = covariance.to(device), operator.to(device), obs_error
         self.true_covariance = self.covariance if true_covariance is None else true_covariance.to(device)
         self.true_obs_error = obs_error if true_obs_error is None else true_obs_error
-        self.misspecified = true_covariance is not None or true_obs_error is not None
+        self.bias = bias
+        self.misspecified = true_covariance is not None or true_obs_error is not None or bias != 0
         self.network, self.prior, self.n = network, prior, n
         self.sizes: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
 
     def generate(self, split: Split, generator: torch.Generator) -> Batch:
         count, p = self.sizes[split], self.network.slots
         xb = self.prior.draw(count, self.n, generator)
-        xt = xb + self.true_covariance.sample(count, generator)
+        xt = xb + self.bias + self.true_covariance.sample(count, generator)
         if self.network.moving:
             index, fraction, mask, withheld = self.network.draw(count, self.n, generator)
         else:
@@ -136,9 +139,9 @@ class Twin(DataModule[Batch]):
         return batch._replace(xb=xb.float(), y=y.float(), xt=xt.float())
 
 
-def in_truth(batch: Batch) -> Batch:
-    """The batch as one who knows the truth's R is told it: σ is the true one."""
-    return batch._replace(obs_sigma=batch.obs_sigma_true)
+def in_truth(batch: Batch, bias: float = 0.0) -> Batch:
+    """The batch as one who knows the truth is told it: σ is the true one, the background has no bias."""
+    return batch._replace(obs_sigma=batch.obs_sigma_true, xb=batch.xb + bias)
 
 
 class Slides(DataModule[Batch]):

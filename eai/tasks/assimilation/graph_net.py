@@ -85,7 +85,7 @@ class ObservationGraphNet(nn.Module):
         b, n = batch.xb.shape
         uniform, dtype = uniform_increment(self.cost, batch), dtype_of(self)
         # Per angle, not per grid point: the same observations mean the same on any grid.
-        density = observation_density(self.cost.near(batch)[1], n) * (n / UNITS) / UNIT_DENSITY
+        density = observation_density(*self.cost.near(batch)) * (n / UNITS) / UNIT_DENSITY
         density = torch.log(density.clamp(min=LEAST_DENSITY)).expand(b, n)
         nodes = self.encode(torch.stack([uniform, density], 2).to(dtype))
         edges, distance = self._observation_edges(batch)

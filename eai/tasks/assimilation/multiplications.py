@@ -64,7 +64,8 @@ def of_methods(cost: VariationalCost, net: nn.Module, steps: int, batch: Batch) 
         for by in ("background", "uniform", "tuned")
     }
     # The loops of a non-linear optimum differ from sample to sample.
-    blue = dict.fromkeys(("blue", "blue_truth"), count.exact) if cost.operator.linear else {}
+    exact = ("blue", "blue_truth", "blue_untuned", "blue_without_bias")
+    blue = dict.fromkeys(exact, count.exact) if cost.operator.linear else {}
     return {"model": of_guess + of_steps, "first_guess": of_guess, "background": 0, **pcg, **blue}
 
 

@@ -21,14 +21,14 @@ def dtype_of(net: nn.Module) -> torch.dtype:
     return next(net.parameters()).dtype
 
 
-def observation_density(batch: Batch, n: int) -> Float[Tensor, "b 1"]:
+def observation_density(cost: VariationalCost, batch: Batch) -> Float[Tensor, "b 1"]:
     """Σ 1/σ_i² / n: the mean of R⁻¹ over the grid, float64."""
-    return (batch.obs_mask / batch.obs_sigma.double() ** 2).sum(1, keepdim=True) / n
+    return (batch.obs_mask / cost.obs_error.std(batch) ** 2).sum(1, keepdim=True) / cost.covariance.n
 
 
 def uniform_analysis_filter(cost: VariationalCost, batch: Batch, scale: Tensor | float = 1.0) -> Float[Tensor, "b m"]:
     """(Λ⁻¹ + scale · ρ)⁻¹: the analysis covariance in B's eigenbasis, as if observations were spread evenly (ρ)."""
-    return 1 / (1 / cost.covariance.eigenvalues + scale * observation_density(batch, cost.covariance.n))
+    return 1 / (1 / cost.covariance.eigenvalues + scale * observation_density(cost, batch))
 
 
 def seen_innovations(cost: VariationalCost, batch: Batch) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b p"]]:
@@ -41,7 +41,7 @@ def seen_innovations(cost: VariationalCost, batch: Batch) -> tuple[Float[Tensor,
     d, weight = near.innovation(batch), batch.obs_mask.double()
     if not cost.operator.linear:
         variance = cost.covariance.entries(batch.obs_index, batch.obs_index)
-        weight = weight * variance / (variance + batch.obs_sigma.double() ** 2)
+        weight = weight * variance / (variance + near.obs_error.std(batch) ** 2)
         d = d * weight
     return d, weight
 

@@ -119,12 +119,15 @@ class ObservationOperator(nn.Module, ABC):
         return spread.new_zeros(state.shape).scatter_add(1, index.flatten(1), spread)
 
     @abstractmethod
-    def near(self, batch: Batch, variance: Float[Tensor, "b p"]) -> tuple[LinearOperator, Batch]:
+    def near(
+        self, batch: Batch, variance: Float[Tensor, "b p"], inflation: float = 1.0
+    ) -> tuple[LinearOperator, Batch]:
         """A linear operator with observations y and σ of it that mean nearly the same; itself for a linear H.
 
         Args:
             batch: the samples.
             variance: of the background error at the observations.
+            inflation: of the σ that the batch tells.
         """
 
     def matrix(self, state: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b p n"]:
@@ -144,7 +147,9 @@ def apply_stencil(
 class LinearOperator(ObservationOperator):
     linear = True
 
-    def near(self, batch: Batch, variance: Float[Tensor, "b p"]) -> tuple[LinearOperator, Batch]:
+    def near(
+        self, batch: Batch, variance: Float[Tensor, "b p"], inflation: float = 1.0
+    ) -> tuple[LinearOperator, Batch]:
         return self, batch
 
     def forward(self, state: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b p"]:
@@ -214,13 +219,15 @@ class PointwiseFunction(ObservationOperator):
         index, weight = self.inner.stencil(state, batch)
         return index, weight * self._of(apply_stencil(index, weight, state))[1][:, :, None]
 
-    def near(self, batch: Batch, variance: Float[Tensor, "b p"]) -> tuple[LinearOperator, Batch]:
+    def near(
+        self, batch: Batch, variance: Float[Tensor, "b p"], inflation: float = 1.0
+    ) -> tuple[LinearOperator, Batch]:
         """Observations of L: f is linearised at z, to where the observation alone would move the background L x_b.
 
         z minimises (z − L x_b)²/(2 variance) + (y − f(z))²/(2 σ²), by Newton steps no longer than the background's
         standard deviation. Then y' = z + (y − f(z))/f'(z), σ' = σ/|f'(z)|.
         """
-        background, sigma = self.inner(batch.xb.double(), batch), batch.obs_sigma.double()
+        background, sigma = self.inner(batch.xb.double(), batch), inflation * batch.obs_sigma.double()
         z, longest = background, variance.sqrt()
         for _ in range(ALONE):
             value, slope = self._of(z)
@@ -229,7 +236,7 @@ class PointwiseFunction(ObservationOperator):
             z = z + step.clamp(-longest, longest)
         value, slope = self._of(z)
         slope = torch.where(slope < 0, slope.clamp(max=-1e-6), slope.clamp(min=1e-6))
-        return self.inner, batch._replace(y=z + (batch.y - value) / slope, obs_sigma=sigma / slope.abs())
+        return self.inner, batch._replace(y=z + (batch.y - value) / slope, obs_sigma=sigma / slope.abs() / inflation)
 
 
 class ObservationError:
@@ -239,13 +246,30 @@ class ObservationError:
         sigma: standard deviation, or the smallest one if ``sigma_max`` is given.
         sigma_max: if given, each observation's σ is uniform on [sigma, sigma_max].
         correlation_length: C_ij = exp(−d_ij/length), d the chord in radians; 0 for uncorrelated errors.
+        inflation: factor of all σ, on top of what batches tell.
     """
 
-    def __init__(self, sigma: float = 0.05, sigma_max: float | None = None, correlation_length: float = 0.0) -> None:
+    def __init__(
+        self,
+        sigma: float = 0.05,
+        sigma_max: float | None = None,
+        correlation_length: float = 0.0,
+        inflation: float = 1.0,
+    ) -> None:
         require(sigma > 0, "sigma", "above 0", sigma)
         require(sigma_max is None or sigma_max >= sigma, "sigma_max", f"null or at least sigma = {sigma}", sigma_max)
         require(correlation_length >= 0, "correlation_length", "0 or more", correlation_length)
+        require(inflation > 0, "inflation", "above 0", inflation)
         self.sigma, self.sigma_max, self.correlation_length = sigma, sigma_max, correlation_length
+        self.inflation = inflation
+
+    def inflated(self, factor: float) -> ObservationError:
+        """The same with all σ times ``factor``."""
+        return ObservationError(self.sigma, self.sigma_max, self.correlation_length, self.inflation * factor)
+
+    def std(self, batch: Batch) -> Float[Tensor, "b p"]:
+        """σ of each observation, float64."""
+        return self.inflation * batch.obs_sigma.double()
 
     def draw_sigma(self, count: int, p: int, generator: torch.Generator) -> Float[Tensor, "b p"]:
         device = generator.device
@@ -257,13 +281,13 @@ class ObservationError:
         """ε ~ N(0, R), in float64, for all slots, withheld ones too."""
         white = torch.randn(batch.y.shape, dtype=torch.float64, generator=generator, device=generator.device)
         if not self.correlation_length:
-            return batch.obs_sigma * white
+            return self.std(batch) * white
         whole = batch._replace(obs_mask=torch.ones_like(batch.obs_mask))
         return (cholesky(self.matrix(whole, n)) @ white[:, :, None])[:, :, 0]
 
     def matrix(self, batch: Batch, n: int) -> Float[Tensor, "b p p"]:
         """R per sample, float64; where an observation takes no part, a row and column of the identity."""
-        sigma, mask = batch.obs_sigma.double(), batch.obs_mask.double()
+        sigma, mask = self.std(batch), batch.obs_mask.double()
         variance = sigma**2 * mask + (1 - mask)
         if not self.correlation_length:
             return torch.diag_embed(variance)
@@ -277,7 +301,7 @@ class ObservationError:
         """R⁻¹ r for each sample; zero where an observation takes no part."""
         masked = residual * batch.obs_mask
         if not self.correlation_length:
-            return masked / batch.obs_sigma.to(masked.dtype) ** 2
+            return masked / self.std(batch).to(masked.dtype) ** 2
         factor = cholesky(self.matrix(batch, n))
         return torch.cholesky_solve(masked.double()[:, :, None], factor)[:, :, 0]
 

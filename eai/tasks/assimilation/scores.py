@@ -22,7 +22,9 @@ def analysis_diagnostics(cost: VariationalCost, batch: Batch, analysis: Float[Te
     optimum = cost.optimum(batch)
     p = batch.obs_mask.sum(1)
     gradient, gradient_background = cost.gradient(x, batch), cost.gradient(batch.xb.double(), batch)
+    bias = {"bias": cost.bias(x, batch), "bias_true": (batch.xt - batch.xb).mean(1)} if cost.bias_variance else {}
     return {
+        **bias,
         "j": terms["background"] + terms["observation"],
         "j_background_term": terms["background"],
         "j_optimum": optimum.cost,
@@ -59,7 +61,7 @@ def _departures(
         "o_a_square": mean(oa**2, p),
         "oa_ob": mean(oa * ob, p),
         "ab_ob": mean((ob - oa) * ob, p),
-        "sigma_o_square": mean((batch.obs_sigma * batch.obs_mask).double() ** 2, p),
+        "sigma_o_square": mean((cost.obs_error.std(batch) * batch.obs_mask) ** 2, p),
         "sigma_b_square": mean(variance, p),
         "sigma_o_true_square": mean((batch.y - truth) ** 2 * batch.obs_mask, p),
         "sigma_b_true_square": mean((truth - (batch.y - ob)) ** 2 * batch.obs_mask, p),
@@ -98,6 +100,8 @@ def final_scores(means: Mapping[str, float]) -> dict[str, float]:
         "sigma_b_true": root("sigma_b_true_square"),
         "sigma_b_desroziers": root("ab_ob"),
     }
+    if "bias" in means:
+        scores |= {name: means[name] for name in ("bias", "bias_true")}
     if "withheld_square" in means:
         scores["o_a_withheld"] = root("withheld_square")
     return scores

@@ -18,11 +18,14 @@ exact minimiser (BLUE), d_ob = y − H(x_b), d_oa = y − H(x_a), d_ab = H(x_a) 
   and ``sigma_b_true`` = √E[(H(x_t) − H(x_b))²]: the true ones; ``sigma_o_desroziers`` = √E[d_oa d_ob] and
   ``sigma_b_desroziers`` = √E[d_ab d_ob] (Desroziers et al. 2005): equal to them at the optimum of a consistent
   experiment.
+* ``bias``: mean offset of the background that the analysis finds, ``bias_true``: the true one; for a loss with a
+  ``bias_sigma``.
 
 Reference methods:
 
 * ``background``: x_b itself; ``blue``: x*, the optimum of the cost assumed; ``blue_truth``: that of the cost with the
-  truth's B and R, an oracle, if the data have B and R of their own.
+  truth's B and R and of a background without its bias, an oracle, if the data have any of their own.
+* ``blue_untuned``: the optimum of the cost before ``tuning``; ``blue_without_bias``: without ``bias_sigma``.
 * ``pcg_<k>_background``, ``pcg_<k>_uniform``, ``pcg_<k>_tuned``: k steps of conjugate gradients from x_b,
   preconditioned with B, with (B⁻¹ + ρ)⁻¹, and with (B⁻¹ + s ρ)⁻¹, s one number chosen on validation data; ρ is the mean
   of R⁻¹ over the grid. k is the number of steps of the net's solver (8 if it has none), with B also two more.
@@ -33,22 +36,26 @@ Reference methods:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import cache
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from eai.core.errors import ConfigError
+from eai.core.errors import ConfigError, require
 from eai.core.learn.data import DataModule, widened
 from eai.core.learn.figures import Drawing
+from eai.core.learn.ranks import from_rank_zero, rank
 from eai.core.learn.scores import PerSample
 from eai.core.learn.task import Task
 from eai.tasks.assimilation import multiplications, plots
 from eai.tasks.assimilation.batch import Batch
 from eai.tasks.assimilation.cost import Cost, VariationalCost
+from eai.tasks.assimilation.covariance import FixedDouble
 from eai.tasks.assimilation.data import Twin, in_truth
 from eai.tasks.assimilation.scores import (
     analysis_diagnostics,
@@ -58,8 +65,11 @@ from eai.tasks.assimilation.scores import (
     with_fewer_observations,
 )
 from eai.tasks.assimilation.solver import UnrolledSolver, best_scale, conjugate_gradients
+from eai.tasks.assimilation.tuning import METHODS, Factors
 
+log = logging.getLogger("eai")
 RIVAL_STEPS = 8  # of conjugate gradients, beside a net that has no steps of its own
+TUNED_ON = 2000  # samples of the training data
 
 
 class Assimilation(Task[Batch, Tensor, Tensor]):
@@ -69,9 +79,12 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
         net: Batch → analysis (b, n).
         loss: the cost that is minimised; :class:`VariationalCost` or :class:`SlidesCost`.
         optimizer, scheduler: see :class:`eai.core.learn.task.Task`.
+        tuning: of the cost's B and R, once, by the innovations of the training data: ``desroziers`` or ``likelihood``
+            (see ``tuning.py``); null: as assumed. The factors found are part of checkpoints.
     """
 
     loss: Cost
+    _factors = FixedDouble(persistent=True)
 
     def __init__(
         self,
@@ -79,9 +92,50 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
         loss: Cost,
         optimizer: Callable[..., torch.optim.Optimizer],
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None = None,
+        tuning: Literal["desroziers", "likelihood"] | None = None,
     ) -> None:
         super().__init__(net, loss, optimizer, scheduler)
-        self.cost = VariationalCost(loss.covariance, loss.operator, loss.obs_error)
+        if isinstance(loss, VariationalCost):
+            self.cost = loss.exact()
+        else:
+            self.cost = VariationalCost(loss.covariance, loss.operator, loss.obs_error)
+        require(
+            tuning is None or (isinstance(loss, VariationalCost) and not self.cost.bias_variance),
+            "tuning",
+            "null, unless the loss is a VariationalCost without bias_sigma",
+            tuning,
+        )
+        self.tuning = tuning
+        if tuning:
+            self.untuned = self.cost.exact()
+            self._factors = torch.ones(3, dtype=torch.float64)
+            self.register_load_state_dict_post_hook(lambda *_: self.use(self.factors))
+
+    def prepare(self, data: DataModule[Batch]) -> None:
+        if self.tuning:
+            data.setup()
+            told = Batch(*(field[:TUNED_ON].cpu() for field in data.samples["train"].all))
+            self.use(from_rank_zero(lambda: METHODS[str(self.tuning)](self.untuned, told)))
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self.tuning and rank() == 0:
+            found = ", ".join(f"{name} × {value:.3g}" for name, value in self.factors._asdict().items())
+            log.info("tuned by %s of the innovations: %s", self.tuning, found)
+
+    @property
+    def factors(self) -> Factors:
+        """What the assumed statistics were multiplied by."""
+        return Factors(*self._factors.tolist()) if self.tuning else Factors()
+
+    def use(self, factors: Factors) -> None:
+        """Multiply the assumed statistics by ``factors``, in every cost of the task and its net."""
+        covariance = self.untuned.covariance.rescaled(factors.variance, factors.length)
+        obs_error = self.untuned.obs_error.inflated(factors.sigma_o)
+        for cost in [module for module in self.modules() if isinstance(module, Cost) and module is not self.untuned]:
+            cost.covariance = covariance.to(cost.covariance.eigenvalues.device)
+            cost.obs_error = obs_error
+        self._factors = torch.tensor(factors, dtype=torch.float64, device=covariance.eigenvalues.device)
 
     def check_data(self, data: DataModule[Batch]) -> None:
         n = getattr(data, "n", None)
@@ -130,9 +184,16 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
         if solver:
             references["first_guess"] = lambda batch: solver.first_guess(batch)
         if isinstance(data, Twin) and data.misspecified:
-            true_b = deepcopy(data.true_covariance).to(self.device)
+            true_b, bias = deepcopy(data.true_covariance).to(self.device), data.bias
             truth = VariationalCost(true_b, self.cost.operator, data.true_obs_error)
-            references["blue_truth"] = lambda batch: truth.minimiser(in_truth(batch))
+            references["blue_truth"] = lambda batch: truth.minimiser(in_truth(batch, bias))
+        if self.tuning:
+            references["blue_untuned"] = self.untuned.minimiser
+        if self.cost.bias_variance:
+            plain = VariationalCost(
+                self.cost.covariance.plus_constant(-self.cost.bias_variance), self.cost.operator, self.cost.obs_error
+            )
+            references["blue_without_bias"] = plain.minimiser
         if not isinstance(self.loss, VariationalCost):
             references["loss_minimiser"] = self.loss.minimiser
         return references
@@ -141,7 +202,12 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
     def measure(self, data: DataModule[Batch]) -> Mapping[str, Mapping[str, float]]:
         batch = self.transfer_batch_to_device(data.batch("test", 2), self.device, 0)
         counts = multiplications.of_methods(self.cost, self.net, self._rival_steps, batch)
-        return {name: {"multiplications": float(count)} for name, count in counts.items()}
+        costs = {name: {"multiplications": float(count)} for name, count in counts.items()}
+        if self.tuning:
+            costs.setdefault("blue", {}).update(
+                {f"factor_{name}": value for name, value in self.factors._asdict().items()}
+            )
+        return costs
 
     def figures(self, batch: Batch, estimate: Float[Tensor, "b n"]) -> Mapping[str, Drawing]:
         optimum, spread = self.cost.minimiser(batch), self.cost.analysis_variance(batch).sqrt()
