@@ -13,9 +13,11 @@ from omegaconf import DictConfig
 
 from eai.core.cli import CONFIG_DIR, EXECUTION_WHITELIST, call, check_searchpath, run_hydra
 from eai.core.config import check_top_level, resolve
+from eai.core.errors import ConfigError
 from eai.core.files import read_json
 from eai.core.schema import Experiment
 from eai.core.sweep.hooks import call_job, is_parallel, judged
+from eai.core.sweep.sweeper import StudySweeper
 from eai.core.trainer_keys import check_trainer, is_shortened
 
 log = logging.getLogger("eai")
@@ -36,11 +38,15 @@ def _train(cfg: DictConfig, job: DictConfig, in_sweep: bool) -> float | tuple[fl
         resolved = resolve(cfg)
         check_top_level(resolved)
         check_trainer(resolved)
+        if resolved.pruner.name != "none":
+            raise ConfigError(
+                f"pruner: expected a search, as -m sweep=optuna, got {resolved.pruner.name} in a single run"
+            )
 
     from eai.core.run.run import train
 
     outcome = train(cfg, job.runtime.output_dir, job.overrides.task, job, in_sweep, in_sweep and is_parallel(job))
-    if outcome.fresh and outcome.rank == 0:
+    if outcome.fresh and outcome.rank == 0 and "pruned" not in outcome.facts:
         from eai.core.compare.text import summary_of_run
 
         metrics = read_json(outcome.run.metrics)
@@ -62,7 +68,7 @@ def _verdict(experiment: Experiment, cfg: DictConfig, metrics: Mapping[str, floa
 
 def main() -> None:
     with judged():
-        run_hydra(app)
+        run_hydra(app, StudySweeper)
 
 
 if __name__ == "__main__":

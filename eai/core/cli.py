@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
+from hydra.plugins.plugin import Plugin
 from omegaconf import DictConfig, OmegaConf
 
 from eai.core.errors import ConfigError, EaiError, Interrupted
@@ -69,8 +70,13 @@ def replace_node(argument: str) -> list[str]:
     return [f"~{key}", f"+{argument}"] if whole else [argument]
 
 
-def run_hydra(app: Callable[[], object]) -> None:
-    """Run a Hydra application on the command line's arguments; what Hydra refuses is one line and exit status 1."""
+def run_hydra(app: Callable[[], object], *plugins: type[Plugin]) -> None:
+    """Run a Hydra application on the command line's arguments; what Hydra refuses is one line and exit status 1.
+
+    Args:
+        app: decorated with ``hydra.main``.
+        plugins: of Hydra, beside those that are installed.
+    """
     prepare_streams()
     if "--version" in sys.argv[1:]:
         print(f"eai {version('eai')}")
@@ -79,7 +85,8 @@ def run_hydra(app: Callable[[], object]) -> None:
     warnings.filterwarnings("ignore", message=".*is not available", module="hydra")  # see check_searchpath
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and what it says is put in one line here
     call(config_folders)  # name a package that is not there before Hydra does
-    Plugins.instance().register(PackagesPath)
+    for plugin in (PackagesPath, *plugins):
+        Plugins.instance().register(plugin)
     try:
         app()
     except HydraException as error:

@@ -34,6 +34,8 @@ COSMETIC = ("resume", "figures", "reporting", "objectives", "retry_failed", "tri
 _TEMPORARY = re.compile(
     r"\.((config|hydra|overrides)\.yaml|(status|metrics|baselines|standard_errors|measurements)\.json|(best|last|previous)\.ckpt)\.\d+\.tmp"
 )
+# States of a run with which a sweep is done.
+DONE = ("COMPLETED", "PRUNED")
 # What may lie in a directory before its run begins.
 _BEFORE_A_RUN = (".hydra", ".lock", ".ranks", "train.log", "workers.log")
 RESOLVER = re.compile(r"\$\{[\w.]*:")
@@ -217,7 +219,7 @@ class RunDirectory:
 
     @contextmanager
     def tracked(self) -> Iterator[None]:
-        """Keep ``status.json`` up to date: RUNNING inside, then COMPLETED, FAILED or PREEMPTED."""
+        """Keep ``status.json`` up to date: RUNNING inside, then COMPLETED, PRUNED, FAILED or PREEMPTED."""
         started: dict[str, Any] = {
             "started": _now(),
             "host": socket.gethostname(),
@@ -251,7 +253,7 @@ class RunDirectory:
             name = "" if isinstance(error, RankError) else f"{type(error).__name__}: "
             write("FAILED", ended=_now(), exit_code=1, reason=f"{name}{error}")
             raise
-        write("COMPLETED", ended=_now(), exit_code=0)
+        write("PRUNED" if "pruned" in self._notes else "COMPLETED", ended=_now(), exit_code=0)
 
 
 @contextmanager

@@ -130,6 +130,25 @@ class Headline:
 
 
 @dataclass
+class Pruner:
+    """Which trials of an Optuna search are stopped early: see Optuna's Median-, SuccessiveHalving-, HyperbandPruner.
+
+    No trial is stopped before ``grace_epochs`` epochs. ``median`` waits for ``startup_trials`` complete trials;
+    ``asha`` and ``hyperband`` keep one of ``reduction_factor`` trials at each of their rungs.
+    """
+
+    name: Literal["none", "median", "asha", "hyperband"] = "none"
+    grace_epochs: int = 1
+    startup_trials: int = 5
+    reduction_factor: int = 3
+
+    def __post_init__(self) -> None:
+        require(self.grace_epochs >= 1, "grace_epochs", "at least 1", self.grace_epochs)
+        require(self.startup_trials >= 0, "startup_trials", "0 or more", self.startup_trials)
+        require(self.reduction_factor >= 2, "reduction_factor", "at least 2", self.reduction_factor)
+
+
+@dataclass
 class Experiment:
     """The top level of ``conf/train.yaml``. Nodes with a ``_target_`` are checked by their signatures."""
 
@@ -155,6 +174,8 @@ class Experiment:
     objectives: list[Literal["score", "parameters", "seconds"]] = field(default_factory=lambda: ["score"])
     retry_failed: bool = False
     trials: int = 20
+    pruner: Pruner = field(default_factory=Pruner)
+    pair: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**32, "seed", "0 to 2**32 - 1", self.seed)

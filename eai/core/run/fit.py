@@ -29,6 +29,7 @@ from eai.core.run.callbacks import (
     ProgressBar,
 )
 from eai.core.run.checkpoints import BestCheckpoint, LastCheckpoint, check_checkpoint, load_weights
+from eai.core.run.pruning import Pruning
 from eai.core.run.signals import StopSignals
 from eai.core.run.trainer import (
     acts_between_steps,
@@ -39,6 +40,7 @@ from eai.core.run.trainer import (
     why_stopped,
 )
 from eai.core.schema import Experiment
+from eai.core.trials import Trial
 
 log = logging.getLogger("eai")
 
@@ -53,6 +55,8 @@ def run_rank(
     built: tuple[DataModule[Any], Task] | None = None,
 ) -> dict[str, Any]:
     """Train from the start or from ``checkpoint``, score the best weights, and return facts for ``status.json``.
+
+    A trial of a search that is pruned is not scored; its facts have ``pruned``, the reason.
 
     Args:
         cfg: the resolved configuration.
@@ -93,6 +97,9 @@ def run_rank(
     last = LastCheckpoint(run, stop, experiment.reporting)
     callbacks = [LastEpochValidates(), history, *_progress(experiment), FigureWriter(experiment.figures.every_n_epochs)]
     callbacks += extra.values()
+    trial = Trial.of_this_job() if experiment.pruner.name != "none" else None
+    pruning = [Pruning(trial, experiment, history)] if trial else []
+    callbacks += pruning
     trainer = build_trainer(
         cfg, run, [*callbacks, best, last], experiment.accelerator, state["global_step"] if state else 0, gpus
     )
@@ -103,10 +110,13 @@ def run_rank(
             trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
         if (stopped := why_stopped(extra.values())) and rank() == 0:
             log.info("stopped after epoch %d of %d: %s", task.epochs_done, experiment.epochs, stopped)
-        best.include_the_end(trainer, task, data)
-        load_weights(task, run.best)
-        score_and_report(trainer, cfg, run, data, task, history)
+        pruned = next((one.reason for one in pruning if one.reason), None)
+        if not pruned:
+            best.include_the_end(trainer, task, data)
+            load_weights(task, run.best)
+            score_and_report(trainer, cfg, run, data, task, history)
     return {
+        **({"pruned": pruned} if pruned else {}),
         "monitored": {**vars(experiment.monitor), "value": best.value},
         "train_seconds": round(last.seconds, 2),
         "epochs": task.epochs_done,

@@ -121,13 +121,14 @@ def train(
             experiment = wanted.experiment
             count = _checked_process_count(experiment.accelerator)
             if (facts := from_rank_zero(lambda: _finished(run, wanted, in_sweep))) is not None:
-                log.info("COMPLETED already: %s", run.path)
+                log.info("%s already: %s", facts["state"], run.path)
                 return Outcome(run, wanted.resolved, experiment, facts, fresh=False, rank=rank())
             built = build_data_and_task(wanted.resolved, experiment)
             build_callbacks(wanted.resolved, experiment)  # refused, if at all, before anything is written
             if count == processes():
                 preflight(experiment, *built)
 
+        stop.check()
         checkpoint, lock, facts = from_rank_zero(lambda: _begin(run, wanted, in_sweep, hydra, held))
         if facts is not None:
             return Outcome(run, wanted.resolved, experiment, facts, fresh=False, rank=rank())
@@ -142,6 +143,8 @@ def train(
         except Exception as error:
             raise root_cause(error, run) from error
         run.note(**facts)
+        if pruned := facts.get("pruned"):
+            log.info("PRUNED %s; resume=%s finishes it", pruned, run.path)
         return Outcome(run, wanted.resolved, experiment, facts, rank=rank())
 
 
@@ -209,7 +212,9 @@ def _checked_process_count(accelerator: Accelerator) -> int:
 
 
 def _finished(run: RunDirectory, wanted: Wanted, in_sweep: bool) -> dict[str, Any] | None:
-    """The status of a run of this configuration that is COMPLETED; None if there is something to do.
+    """The status of a run of this configuration that is done; None if there is something to do.
+
+    COMPLETED is done, and in its search a trial that was PRUNED.
 
     Raises:
         ConfigError: the directory holds another run, or one that FAILED and is not to be tried again.
@@ -225,7 +230,7 @@ def _finished(run: RunDirectory, wanted: Wanted, in_sweep: bool) -> dict[str, An
         told = _differences(run, wanted.resolved)
         if told:
             raise ConfigError(f"hydra.run.dir: {run.path} holds a run with another configuration: {told}")
-    return before if state == "COMPLETED" else None
+    return before if state == "COMPLETED" or (in_sweep and state == "PRUNED") else None
 
 
 def _begin(

@@ -49,6 +49,11 @@ class StopSignals:
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)
 
+    def check(self) -> None:
+        """Raise ``Interrupted`` if a signal came: Python drops what a handler raises inside a callback of C code."""
+        if self.received:
+            raise Interrupted(self.received)
+
     @contextmanager
     def deferred(self) -> Iterator[None]:
         """Inside, signals only set ``received``, which the caller checks at its safe points."""

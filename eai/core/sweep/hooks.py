@@ -30,7 +30,7 @@ from eai.core.files import write_json
 from eai.core.schema import Experiment
 from eai.core.sweep.jobs import Jobs, tell
 from eai.core.sweep.names import first_jobs, keys_of, sweep_name
-from eai.core.sweep.study import check_search, keeps_study, parallel_jobs, queue_again
+from eai.core.sweep.study import Study, check_search, keeps_study, parallel_jobs
 
 log = logging.getLogger("eai")
 _locks = ExitStack()  # the lock of the sweep's directory, until this process ends
@@ -71,14 +71,15 @@ class Sweep(Callback):
         jobs = Jobs(config)
         OmegaConf.select(config, "hydra.sweep.subdir")
         sweep = RunDirectory(jobs.folder)
-        try:
-            _locks.enter_context(sweep.locked())
-        except RunInUseError as error:
-            raise ConfigError(f"hydra.sweep.dir: {str(error).partition(': ')[2]}") from None
         if keeps_study(config):
-            queue_again(config, sweep.path / "sweep.json")
+            Study(config).queue_again()
         else:
+            try:
+                _locks.enter_context(sweep.locked())
+            except RunInUseError as error:
+                raise ConfigError(f"hydra.sweep.dir: {str(error).partition(': ')[2]}") from None
             jobs.clear()
+        sweep.path.mkdir(parents=True, exist_ok=True)
         write_json(
             sweep.path / "sweep.json",
             {"overrides": list(config.hydra.overrides.task), "swept": keys_of(config), "name": sweep_name(config)},

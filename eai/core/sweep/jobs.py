@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from urllib.parse import quote, unquote
 
 from omegaconf import DictConfig
 
-from eai.core.directory import RunDirectory
-from eai.core.errors import ConfigError
+from eai.core.directory import DONE, RunDirectory
+from eai.core.errors import ConfigError, RunInUseError
 
 log = logging.getLogger("eai")
 STOP_SECONDS = 13.0
@@ -62,20 +63,35 @@ class Jobs:
             code: exit code of the sweep so far.
 
         Returns:
-            ``code``, or 1 where it is 0 and a job is not COMPLETED.
+            ``code``, or 1 where it is 0 and a job is not done. Jobs that another process runs are its own affair.
         """
         states = self.states()
-        bad = {name: state for name, state in states.items() if state.get("state") != "COMPLETED"}
+        elsewhere = {name for name, state in states.items() if self._runs_elsewhere(name, state)}
+        done = Counter(state["state"] for state in states.values() if state.get("state") in DONE)
+        bad = {n: state for n, state in states.items() if state.get("state") not in DONE and n not in elsewhere}
         if states:
             self.summarise(last=True)
             tell(self._leaderboard())
         for name, state in bad.items():
             reason = f": {state['reason']}" if state.get("reason") else ""
             tell(f"{state.get('state', 'NOT STARTED')} {_short(self.folder / name)}{reason}", error=True)
-        tell(f"{len(states) - len(bad)} of {len(states)} jobs COMPLETED in {_short(self.folder)}", error=bool(bad))
+        counts = [f"{done['COMPLETED']} of {len(states)} jobs COMPLETED"]
+        counts += [f"{done['PRUNED']} PRUNED"] if done["PRUNED"] else []
+        counts += [f"{len(elsewhere)} running in another process"] if elsewhere else []
+        tell(f"{', '.join(counts)} in {_short(self.folder)}", error=bool(bad))
         if code in (130, 143):
             tell("stopped; the same command continues", error=True)
         return code or int(bool(bad) or not states)
+
+    def _runs_elsewhere(self, name: str, state: dict[str, Any]) -> bool:
+        """Whether another process holds the directory of a RUNNING job."""
+        if state.get("state") != "RUNNING":
+            return False
+        try:
+            with RunDirectory(self.folder / name).locked():
+                return False
+        except RunInUseError:
+            return True
 
     def _leaderboard(self) -> str:
         from eai.core.compare.show import leaderboard
