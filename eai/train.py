@@ -17,6 +17,7 @@ from eai.core.errors import ConfigError
 from eai.core.files import read_json
 from eai.core.schema import Experiment
 from eai.core.sweep.hooks import call_job, is_parallel, judged
+from eai.core.sweep.names import typed_of
 from eai.core.sweep.sweeper import StudySweeper
 from eai.core.trainer_keys import check_trainer, is_shortened
 
@@ -45,13 +46,14 @@ def _train(cfg: DictConfig, job: DictConfig, in_sweep: bool) -> float | tuple[fl
 
     from eai.core.run.run import train
 
-    outcome = train(cfg, job.runtime.output_dir, job.overrides.task, job, in_sweep, in_sweep and is_parallel(job))
+    typed = typed_of(job)
+    outcome = train(cfg, job.runtime.output_dir, typed, job, in_sweep, in_sweep and is_parallel(job))
     if outcome.fresh and outcome.rank == 0 and "pruned" not in outcome.facts:
         from eai.core.compare.text import summary_of_run
 
         metrics = read_json(outcome.run.metrics)
         log.info("%s", summary_of_run(outcome.run))
-        as_planned = not any(item.startswith("epochs=") for item in job.overrides.task)
+        as_planned = not any(item.startswith("epochs=") for item in typed)
         if as_planned and (verdict := _verdict(outcome.experiment, outcome.cfg, metrics)):
             log.info("%s", verdict)
     return outcome.objectives if len(outcome.objectives) > 1 else outcome.objectives[0]

@@ -33,7 +33,7 @@ torch.set_num_threads(1)
 @pytest.fixture
 def train(tmp_path: Path) -> Train:
     """``train(*overrides, run="name")``: a run in a directory of this test."""
-    return lambda *overrides, run="run": train_in(tmp_path / run, overrides)
+    return lambda *overrides, run="run", **how: train_in(tmp_path / run, overrides, **how)
 
 
 @pytest.fixture(scope="session")

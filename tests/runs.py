@@ -42,10 +42,10 @@ def composed(config_name: str, overrides: Sequence[str]) -> DictConfig:
         return compose(config_name, list(overrides))
 
 
-def train_in(directory: Path, overrides: Sequence[str]) -> RunDirectory:
+def train_in(directory: Path, overrides: Sequence[str], in_sweep: bool = False) -> RunDirectory:
     """What `eai-train` does, in this process and in the given directory."""
     cfg = composed("train", overrides)
-    eai.core.run.run.train(cfg, directory, overrides)
+    eai.core.run.run.train(cfg, directory, overrides, in_sweep=in_sweep)
     return RunDirectory(directory)
 
 

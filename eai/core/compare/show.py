@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
+from eai.core.compare.importance import importance_lines
 from eai.core.compare.keys import canonical
 from eai.core.compare.record import BASELINE, Record
 from eai.core.compare.records import read_records
@@ -133,6 +134,7 @@ def leaderboard(folders: Sequence[str | Path], form: str = "table", failures: bo
         parts += _parts(table, names, form)
         parts += [_unfinished(record) for record in table.runs["record"] if failures and record.reason]
     parts += [_unfinished(record) for record in records if failures and not record.config]
+    parts += importance_lines(folders)
     return "\n\n".join(str(part).strip() for part in parts) + "\n" if form == "markdown" else render(*parts)
 
 
@@ -188,7 +190,7 @@ def _unfinished(record: Record) -> str:
 
 
 def write_summary(sweep_dir: Path, last: bool = False) -> None:
-    """Write ``summary.csv`` and ``summary.png`` of the runs below ``sweep_dir``; a failure is a warning, not an error.
+    """Write ``summary.csv``, ``summary.png`` and ``parallel.png`` of a sweep; a failure is a warning, not an error.
 
     Processes that end at the same time may all call it: files are renamed into place, and one that finds that a run
     changed its state meanwhile writes again. Drawing takes a twentieth of a sweep's time at most.
@@ -207,20 +209,25 @@ def write_summary(sweep_dir: Path, last: bool = False) -> None:
                 break
         started = time.monotonic()
         if last or started >= _draw_again_at.get(sweep_dir, 0):
-            _draw(sweep_dir / "summary.png", records)
+            _draw(sweep_dir, records)
             _draw_again_at[sweep_dir] = time.monotonic() + 20 * (time.monotonic() - started)
     except Exception as error:  # the jobs of a sweep matter more than its summary
         log.warning("no summary of %s: %s: %s", sweep_dir, type(error).__name__, error)
 
 
-def _draw(path: Path, records: Sequence[Record]) -> None:
+def _draw(sweep_dir: Path, records: Sequence[Record]) -> None:
     try:
         from eai.core.compare.figure import sweep_figure
+        from eai.core.compare.parallel import parallel_figure
 
-        figure = sweep_figure(comparisons(records))
-        if figure is not None:
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format="png")
-            write_whole(path, buffer.getvalue())
+        tables = comparisons(records)
+        figures = {"summary.png": sweep_figure(tables)}
+        if len(tables) == 1:
+            figures["parallel.png"] = parallel_figure(tables[0])
+        for name, figure in figures.items():
+            if figure is not None:
+                buffer = io.BytesIO()
+                figure.savefig(buffer, format="png")
+                write_whole(sweep_dir / name, buffer.getvalue())
     except Exception as error:  # likewise
-        log.warning("no figure %s: %s: %s", path, type(error).__name__, error)
+        log.warning("no figures of %s: %s: %s", sweep_dir, type(error).__name__, error)

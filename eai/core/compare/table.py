@@ -151,8 +151,10 @@ def _goodness(values: pd.Series[float], mode: str) -> pd.Series[float]:
 
 
 def _counted(states: pd.Series[str]) -> str:
-    """``COMPLETED`` if all are, or as ``2 of 3, 1 FAILED``."""
+    """``COMPLETED`` if all are, the state of a single run, or as ``2 of 3, 1 FAILED``."""
     counts = Counter(states)
+    if len(states) == 1:
+        return str(states.iloc[0])
     done = counts.pop("COMPLETED", 0)
     others = [f"{n} {state}" for state, n in sorted(counts.items())]
     return ", ".join([f"{done} of {len(states)}", *others]) if others else "COMPLETED"

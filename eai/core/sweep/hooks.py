@@ -29,7 +29,7 @@ from eai.core.errors import ConfigError, EaiError, Interrupted, RunInUseError
 from eai.core.files import write_json
 from eai.core.schema import Experiment
 from eai.core.sweep.jobs import Jobs, tell
-from eai.core.sweep.names import first_jobs, keys_of, sweep_name
+from eai.core.sweep.names import first_jobs, keys_of, sweep_name, typed_of
 from eai.core.sweep.study import Study, check_search, keeps_study, parallel_jobs
 
 log = logging.getLogger("eai")
@@ -82,7 +82,7 @@ class Sweep(Callback):
         sweep.path.mkdir(parents=True, exist_ok=True)
         write_json(
             sweep.path / "sweep.json",
-            {"overrides": list(config.hydra.overrides.task), "swept": keys_of(config), "name": sweep_name(config)},
+            {"overrides": typed_of(config.hydra), "swept": keys_of(config), "name": sweep_name(config)},
         )
         _sweeps.append(jobs)
         if on_slurm(config.hydra):

@@ -27,6 +27,11 @@ def short_hash(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:6]
 
 
+def typed_of(hydra_node: Any) -> list[str]:
+    """The overrides as they were typed, interpolations and all; ``hydra_node`` is Hydra's configuration."""
+    return cast(list[str], OmegaConf.to_container(hydra_node.overrides.task, resolve=False))
+
+
 def overrides_of(config: DictConfig) -> dict[str, Override]:
     """The overrides of a sweep, parsed, by key: what is typed replaces ``params`` of the sweeper.
 
@@ -34,7 +39,7 @@ def overrides_of(config: DictConfig) -> dict[str, Override]:
         config: the sweep's configuration, with Hydra's.
     """
     params = config.hydra.sweeper.get("params") or {}
-    texts = [f"{key!s}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
+    texts = [f"{key!s}={value}" for key, value in params.items()] + typed_of(config.hydra)
     return {_bare(item.get_key_element()): item for item in OverridesParser.create().parse_overrides(texts)}
 
 
@@ -80,7 +85,7 @@ def sweep_name(config: DictConfig) -> str:
     Args:
         config: the sweep's configuration, with Hydra's.
     """
-    swept, typed = keys_of(config), config.hydra.overrides.task
+    swept, typed = keys_of(config), typed_of(config.hydra)
     content: Any = sorted(item for item in typed if _bare(item.partition("=")[0]) not in _NOT_OF_THE_SWEEP)
     if is_optuna(config):
         sweeper = cast(dict[str, Any], OmegaConf.to_container(config.hydra.sweeper))
@@ -113,6 +118,8 @@ def job_name(cfg: DictConfig, swept: Sequence[str]) -> str:
         value = choices[key] if key in choices else OmegaConf.select(cfg, key)
         if key.endswith("_target_"):
             value = str(value).rpartition(".")[2]
+        if OmegaConf.is_dict(value):
+            value = "-".join(f"{name}-{item}" for name, item in value.items())
         parts.append(f"{label}-{format(value, '.4g') if isinstance(value, float) else value}")
     readable = re.sub(r"[^\w.+-]+", "-", "_".join(parts))[:100]
     return "_".join(part for part in (readable, short_hash(_content(cfg))) if part)
@@ -125,7 +132,7 @@ def _content(cfg: DictConfig) -> Any:
         content: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, nodes), resolve=True)
         return {name: content[name] for name in nodes if name not in COSMETIC}
     except OmegaConfBaseException:  # reported, with its key, when the job starts
-        return list(cfg.hydra.overrides.task)
+        return typed_of(cfg.hydra)
 
 
 def _labels(keys: Sequence[str]) -> list[str]:

@@ -105,12 +105,15 @@ class Study:
         import optuna
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        return optuna.create_study(
+        study = optuna.create_study(
             study_name=self.name,
             storage=journal_storage(self.journal),
             directions=_directions(self._config),
             load_if_exists=True,
         )
+        if not study.user_attrs:
+            study.set_user_attr("objectives", list(self._config.objectives))
+        return study
 
     def queue_again(self) -> None:
         """Queue the trials whose process is gone, and with ``retry_failed`` those that failed: they come first.
