@@ -161,6 +161,8 @@ class Experiment:
     headline: Headline
     shared: dict[str, Any] = field(default_factory=dict)
     callbacks: dict[str, Any] = field(default_factory=dict)
+    logger: dict[str, Any] = field(default_factory=dict)
+    tensorboard: bool = True
     seed: int = 0
     epochs: int = 20
     validate_every_n_epochs: int = 1

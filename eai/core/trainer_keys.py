@@ -16,7 +16,7 @@ _DECIDED_ELSEWHERE = {
     "gradient_clip_algorithm": "set optimization.clip_norm, the norm of all gradients together",
     "accumulate_grad_batches": "set optimization.accumulate",
     "default_root_dir": "set hydra.run.dir",
-    "logger": "a run writes TensorBoard's files; none other is supported",
+    "logger": "choose logger=…, as logger=csv",
     "enable_checkpointing": "a run always keeps its checkpoints; see reporting.checkpoint_every_n_epochs",
     "enable_progress_bar": "see reporting.line_every_n_epochs",
     "callbacks": "choose callbacks=…, as callbacks=early_stopping",

@@ -29,6 +29,11 @@ _USABLE_CALLBACKS = tuple(
     for name in ("DeviceStatsMonitor", "EMAWeightAveraging", "EarlyStopping", "LearningRateMonitor", "ModelSummary",
                  "RichModelSummary", "Timer", "WeightAveraging")
 )  # fmt: skip
+_LOGGERS = (
+    "eai.core.run.loggers.CSVLogger",
+    "lightning.pytorch.loggers.MLFlowLogger",
+    "lightning.pytorch.loggers.WandbLogger",
+)
 _OPTIM, _SCHEDULERS = "torch.optim", "torch.optim.lr_scheduler"
 _OPTIM_MODULES = (_OPTIM, _SCHEDULERS, "torch.optim.swa_utils")
 _ONE_GRADIENT = "the training step takes one gradient per step"
@@ -49,23 +54,30 @@ _UNUSABLE = {
 def whitelist() -> tuple[str, ...]:
     """Patterns of what Hydra may call for a run."""
     packages = (OURS, *LIBRARIES, _OPTIM, *trusted_packages())
-    return (*(f"{package}.*" for package in packages), _TRAINER, *_USABLE_CALLBACKS)
+    return (*(f"{package}.*" for package in packages), _TRAINER, *_USABLE_CALLBACKS, *_LOGGERS)
 
 
 def holds_no_nodes(target: str) -> bool:
     """Whether the arguments of ``target`` are plain values: so of the Trainer, callbacks, optimizers and schedules."""
-    return target == _TRAINER or target.rpartition(".")[0] in (*_OPTIM_MODULES, _CALLBACKS)
+    return target in (_TRAINER, *_LOGGERS) or target.rpartition(".")[0] in (*_OPTIM_MODULES, _CALLBACKS)
 
 
 def root_kinds() -> dict[str, tuple[type, ...]]:
     """What is built at the top level: {key: classes}. Nodes below ``shared`` are of any kind."""
     import lightning
+    from lightning.pytorch.loggers import Logger
 
     from eai.core.learn.data import DataModule
     from eai.core.learn.task import Task
 
-    callbacks = {"callbacks": (lightning.Callback,)}
-    return {"data": (DataModule,), "model": (Task,), "trainer": (lightning.Trainer,), "shared": (), **callbacks}
+    return {
+        "data": (DataModule,),
+        "model": (Task,),
+        "trainer": (lightning.Trainer,),
+        "shared": (),
+        "callbacks": (lightning.Callback,),
+        "logger": (Logger,),
+    }
 
 
 def trusted(key: str, target: Any, kinds: tuple[type, ...]) -> Callable[..., Any]:
@@ -92,7 +104,7 @@ def trusted(key: str, target: Any, kinds: tuple[type, ...]) -> Callable[..., Any
     ours, package = module.startswith(f"{OURS}."), package_of(target)
     if module == _CALLBACKS and target not in _USABLE_CALLBACKS:
         raise refused(f"one of {', '.join(_USABLE_CALLBACKS)}")
-    if not (ours or package or module in (*LIBRARIES, *_OPTIM_MODULES, _CALLBACKS) or target == _TRAINER):
+    if not (ours or package or module in (*LIBRARIES, *_OPTIM_MODULES, _CALLBACKS) or target in (_TRAINER, *_LOGGERS)):
         if told := how_to_trust(target):
             raise ConfigError(f"{key}._target_: {target!r} is refused: {told}")
         raise refused(known)

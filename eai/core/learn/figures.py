@@ -72,14 +72,15 @@ def render(drawing: Drawing) -> bytes:
         return path.read_bytes()
 
 
-def save_drawings(drawings: Mapping[str, Drawing], folder: Path, logger: TensorBoardLogger, step: int) -> None:
+def save_drawings(drawings: Mapping[str, Drawing], folder: Path, logger: TensorBoardLogger | None, step: int) -> None:
     """Write each figure as PNG and each animation as GIF, and show the same images in TensorBoard."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, drawing in drawings.items():
         content = render(drawing)
         suffix = "png" if isinstance(drawing, Figure) else "gif"
         (folder / f"{name}.{suffix}").write_bytes(content)
-        _log_image(f"final/{name}", content, logger, step)
+        if logger:
+            _log_image(f"final/{name}", content, logger, step)
 
 
 def log_drawings(drawings: Mapping[str, Drawing], logger: TensorBoardLogger, step: int) -> None:

@@ -272,9 +272,9 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         if "train/loss" in losses:
             self._refuse_explosion(losses["train/loss"])
         self.latest |= {**losses, **(scores or {})}
-        if self.logger is not None:
-            values = {**losses, **(scores or {}), "epoch": float(self.current_epoch)}
-            self.logger.log_metrics(values, step=self.global_step)
+        values = {**losses, **(scores or {}), "epoch": float(self.current_epoch)}
+        for logger in self.loggers:
+            logger.log_metrics(values, step=self.global_step)
 
     def _refuse(self, name: str, value: float) -> None:
         raise NonFiniteLossError(

@@ -160,7 +160,7 @@ class FigureWriter(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not self._every or (trainer.current_epoch + 1) % self._every or not trainer.is_global_zero:
             return
-        task, data, logger = pl_module, getattr(trainer, "datamodule"), trainer.logger  # noqa: B009
+        task, data, logger = pl_module, getattr(trainer, "datamodule"), next(iter(trainer.loggers), None)  # noqa: B009
         if isinstance(task, Task) and isinstance(data, DataModule) and isinstance(logger, TensorBoardLogger):
             batch = task.transfer_batch_to_device(data.batch("val", FIGURE_SAMPLES), task.device, 0)
             task.eval()

@@ -163,8 +163,9 @@ class LastCheckpoint(L.Callback):
         if trainer.is_global_zero:
             self._run.keep_previous_checkpoint()
             # Write what was logged so far: a kill after this checkpoint must not lose it.
-            if isinstance(trainer.logger, TensorBoardLogger):
-                trainer.logger.experiment.flush()
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.flush()
         trainer.save_checkpoint(self._run.last)
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
 

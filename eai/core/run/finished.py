@@ -20,6 +20,7 @@ from eai.core.learn.task import Task
 from eai.core.run.build import build_data_and_task, preflight
 from eai.core.run.checkpoints import check_checkpoint, load_weights
 from eai.core.run.fit import score_and_report
+from eai.core.run.loggers import tensorboard_logger
 from eai.core.run.signals import StopSignals
 from eai.core.run.trainer import build_trainer, quiet_lightning
 from eai.core.schema import Experiment
@@ -89,7 +90,7 @@ def evaluate(cfg: DictConfig) -> tuple[float, RunDirectory]:
         with result.tracked():
             # Score in one process, however many trained.
             accelerator = replace(experiment.accelerator, devices=1, num_nodes=1, strategy="auto")
-            trainer = build_trainer(saved, result, [], accelerator)
+            trainer = build_trainer(saved, result, [], [tensorboard_logger(result)], accelerator)
             score_and_report(trainer, saved, result, data, task)
     return task.final_scores["model"][experiment.headline.score], result
 

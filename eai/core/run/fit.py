@@ -29,6 +29,7 @@ from eai.core.run.callbacks import (
     ProgressBar,
 )
 from eai.core.run.checkpoints import BestCheckpoint, LastCheckpoint, check_checkpoint, load_weights
+from eai.core.run.loggers import build_loggers, publish, published
 from eai.core.run.pruning import Pruning
 from eai.core.run.signals import StopSignals
 from eai.core.run.trainer import (
@@ -100,12 +101,11 @@ def run_rank(
     trial = Trial.of_this_job() if experiment.pruner.name != "none" else None
     pruning = [Pruning(trial, experiment, history)] if trial else []
     callbacks += pruning
-    trainer = build_trainer(
-        cfg, run, [*callbacks, best, last], experiment.accelerator, state["global_step"] if state else 0, gpus
-    )
+    loggers = build_loggers(cfg, experiment, run, state["global_step"] if state else 0)
+    trainer = build_trainer(cfg, run, [*callbacks, best, last], loggers, experiment.accelerator, gpus)
     if rank() == 0 and (changed := unusual(cfg)):
         log.info("trainer: %s", ", ".join(f"{name}={value}" for name, value in changed.items()))
-    with disk_errors_named(run):
+    with disk_errors_named(run), published(loggers, cfg, run):
         with stop.deferred():
             trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
         if (stopped := why_stopped(extra.values())) and rank() == 0:
@@ -164,17 +164,25 @@ def score_and_report(
     costs = task.measure(data)
     write_json(run.measurements, {name: {"seconds_per_sample": seconds, **costs.get(name, {})}
                                   for name, seconds in task.seconds_per_sample.items()})  # fmt: skip
-    logger = trainer.logger
-    if isinstance(logger, TensorBoardLogger):
-        # Log final scores one step past training; rescoring after a crash then overwrites instead of duplicating.
-        after = trainer.global_step + 1
+    # Log final scores one step past training; rescoring after a crash then overwrites instead of duplicating.
+    after = trainer.global_step + 1
+    board = next((one for one in trainer.loggers if isinstance(one, TensorBoardLogger)), None)
+    if board:
         shown = {cfg.headline.score: metrics[cfg.headline.score]}
         if isinstance(best := trainer.checkpoint_callback, BestCheckpoint):
             shown["val_best/" + cfg.monitor.score.removeprefix("val/")] = best.value
-        logger.log_hyperparams(hyperparameters(cfg, run.load_overrides()), shown, step=after)
-        if cfg.figures.at_end:
-            save_drawings(_final_drawings(cfg, data, task, history), run.figures, logger, after)
-        logger.finalize("success")
+        board.log_hyperparams(hyperparameters(cfg, run.load_overrides()), shown, step=after)
+    if cfg.figures.at_end:
+        save_drawings(_final_drawings(cfg, data, task, history), run.figures, board, after)
+    if board:
+        board.finalize("success")
+    headline = cfg.headline.score
+    publish(
+        trainer.loggers,
+        metrics | {f"baseline/{name}/{headline}": by[headline] for name, by in scores.items() if headline in by},
+        run.figures,
+        after,
+    )
 
 
 def _final_drawings(cfg: DictConfig, data: DataModule[Any], task: Task, history: History | None) -> dict[str, Drawing]:

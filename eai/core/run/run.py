@@ -26,6 +26,7 @@ from eai.core.run.build import build_data_and_task, preflight
 from eai.core.run.checkpoints import check_checkpoint
 from eai.core.run.fit import run_rank
 from eai.core.run.gpus import process_count, reserved_gpus
+from eai.core.run.loggers import check_loggers
 from eai.core.run.processes import reported, root_cause, run_workers
 from eai.core.run.signals import StopSignals
 from eai.core.run.trainer import build_callbacks, quiet_lightning
@@ -124,6 +125,7 @@ def train(
                 log.info("%s already: %s", facts["state"], run.path)
                 return Outcome(run, wanted.resolved, experiment, facts, fresh=False, rank=rank())
             built = build_data_and_task(wanted.resolved, experiment)
+            check_loggers(wanted.resolved)
             build_callbacks(wanted.resolved, experiment)  # refused, if at all, before anything is written
             if count == processes():
                 preflight(experiment, *built)

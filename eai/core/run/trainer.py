@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, Timer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from omegaconf import DictConfig
@@ -131,38 +131,28 @@ def build_trainer(
     cfg: DictConfig,
     run: RunDirectory,
     callbacks: Sequence[Callback],
+    loggers: Sequence[Logger],
     accelerator: Accelerator,
-    first_step: int = 0,
     gpus: list[int] | None = None,
 ) -> L.Trainer:
     """Build the Trainer of ``cfg.trainer``.
 
     Args:
         cfg: the resolved configuration.
-        run: the directory to log into.
+        run: the directory to work in.
         callbacks: of the Trainer.
+        loggers: of the Trainer.
         accelerator: where to compute.
-        first_step: optimisation steps that were taken before.
         gpus: indices of the GPUs to use; None leaves the choice to ``accelerator``.
     """
     torch.set_num_threads(accelerator.threads or _TORCH_THREADS)
     if accelerator.keep_freed_memory:
         keep_freed_memory()
-    # Purge events newer than the checkpoint; they will be logged again.
-    purge = (first_step + 1 if first_step else 0) if run.tensorboard.is_dir() else None
-    logger = TensorBoardLogger(
-        run.path,
-        name=None,
-        version="tensorboard",
-        default_hp_metric=False,
-        purge_step=purge,
-        max_queue=1000,  # with torch's 10, training waits for the writer's thread
-    )
     trainer: L.Trainer = build(
         cfg,
         "trainer",
         callbacks=list(callbacks),
-        logger=logger,
+        logger=list(loggers) or False,
         default_root_dir=str(run.path),
         enable_progress_bar=False,
         accelerator=accelerator.accelerator,
