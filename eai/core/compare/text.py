@@ -123,5 +123,6 @@ def summary_of_run(run: RunDirectory) -> str:
     table = grid(header, rows, ["bold", *[""] * len(references)])
     places = {"scores": run.metrics, "figures": run.figures}
     tail = [f"{name:8} {shlex.quote(str(path))}" for name, path in places.items() if path.exists()]
-    tail.append(f"watch    tensorboard --logdir {shlex.quote(str(run.path))}")
+    if run.tensorboard.is_dir():
+        tail.append(f"watch    tensorboard --logdir {shlex.quote(str(run.path))}")
     return "\n" + render(table) + "\n".join(tail)
