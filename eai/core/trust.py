@@ -20,20 +20,26 @@ from eai.core.packages import how_to_trust, package_of, trusted_packages
 # Our package whose public classes, and functions that return what is expected, may be built.
 OURS = "eai.tasks"
 # Libraries whose public layers and models may be built where a module belongs.
-LIBRARIES = ("torch.nn", "torch_geometric.nn")
+LIBRARIES = ("torch.nn", "torch_geometric.nn", "neuralop.models")
+_EXTRAS = {"neuralop": "operators"}  # of a library that need not be installed
 _TRAINER = "lightning.Trainer"
 # Callbacks that neither write files of their own nor do what a key of the configuration does.
-_CALLBACKS = "lightning.pytorch.callbacks"
-_USABLE_CALLBACKS = tuple(
-    f"{_CALLBACKS}.{name}"
-    for name in ("DeviceStatsMonitor", "EMAWeightAveraging", "EarlyStopping", "LearningRateMonitor", "ModelSummary",
-                 "RichModelSummary", "Timer", "WeightAveraging")
+_CALLBACKS, _SWA = "lightning.pytorch.callbacks", "eai.core.learn.averaging.SWA"
+_USABLE_CALLBACKS = (
+    *(
+        f"{_CALLBACKS}.{name}"
+        for name in ("DeviceStatsMonitor", "EMAWeightAveraging", "EarlyStopping", "LearningRateMonitor", "ModelSummary",
+                     "RichModelSummary", "Timer", "WeightAveraging")
+    ),
+    _SWA,
 )  # fmt: skip
 _LOGGERS = (
     "eai.core.run.loggers.CSVLogger",
     "lightning.pytorch.loggers.MLFlowLogger",
     "lightning.pytorch.loggers.WandbLogger",
 )
+# Trusted one by one: their modules hold more than a configuration needs.
+_ALONE = (_TRAINER, _SWA, *_LOGGERS)
 _OPTIM, _SCHEDULERS = "torch.optim", "torch.optim.lr_scheduler"
 _OPTIM_MODULES = (_OPTIM, _SCHEDULERS, "torch.optim.swa_utils")
 _ONE_GRADIENT = "the training step takes one gradient per step"
@@ -59,7 +65,7 @@ def whitelist() -> tuple[str, ...]:
 
 def holds_no_nodes(target: str) -> bool:
     """Whether the arguments of ``target`` are plain values: so of the Trainer, callbacks, optimizers and schedules."""
-    return target in (_TRAINER, *_LOGGERS) or target.rpartition(".")[0] in (*_OPTIM_MODULES, _CALLBACKS)
+    return target in _ALONE or target.rpartition(".")[0] in (*_OPTIM_MODULES, _CALLBACKS)
 
 
 def root_kinds() -> dict[str, tuple[type, ...]]:
@@ -104,7 +110,7 @@ def trusted(key: str, target: Any, kinds: tuple[type, ...]) -> Callable[..., Any
     ours, package = module.startswith(f"{OURS}."), package_of(target)
     if module == _CALLBACKS and target not in _USABLE_CALLBACKS:
         raise refused(f"one of {', '.join(_USABLE_CALLBACKS)}")
-    if not (ours or package or module in (*LIBRARIES, *_OPTIM_MODULES, _CALLBACKS) or target in (_TRAINER, *_LOGGERS)):
+    if not (ours or package or module in (*LIBRARIES, *_OPTIM_MODULES, _CALLBACKS) or target in _ALONE):
         if told := how_to_trust(target):
             raise ConfigError(f"{key}._target_: {target!r} is refused: {told}")
         raise refused(known)
@@ -113,6 +119,9 @@ def trusted(key: str, target: Any, kinds: tuple[type, ...]) -> Callable[..., Any
     try:
         found = getattr(importlib.import_module(module), name)
     except (ModuleNotFoundError, AttributeError, ValueError) as error:
+        if (extra := _EXTRAS.get(module.partition(".")[0])) and isinstance(error, ModuleNotFoundError):
+            told = f"{target!r} needs a package that is not installed ({error.name})"
+            raise ConfigError(f"{key}._target_: {told}; pip install 'eai[{extra}]'") from error
         raise ConfigError(f"{key}._target_: {target!r} does not exist ({error})") from error
     except Exception as error:
         told = f"{type(error).__name__}: {' '.join(str(error).split())}"

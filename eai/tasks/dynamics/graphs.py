@@ -58,6 +58,22 @@ def ring(nx: int, hops: int) -> Graph:
     return _graph((nx,), [(offset,) for offset in range(-hops, hops + 1)])
 
 
+def one_sided(nx: int, behind: int, ahead: int = 0) -> Graph:
+    """Every point receives from ``behind`` points to its left, from ``ahead`` points to its right, and from itself.
+
+    A model that takes all neighbours alike then knows left from right: waves that travel to the right come from behind.
+
+    Args:
+        nx: number of points, at least 3.
+        behind, ahead: each 0 or more and below nx/2, not both 0.
+    """
+    _check_nx(nx)
+    require(behind >= 0 and 2 * behind < nx, "behind", f"0 ≤ behind < nx/2 = {nx / 2:g}", behind)
+    require(ahead >= 0 and 2 * ahead < nx, "ahead", f"0 ≤ ahead < nx/2 = {nx / 2:g}", ahead)
+    require(behind + ahead >= 1, "behind", "at least 1, or ahead at least 1", behind)
+    return _graph((nx,), [(offset,) for offset in range(-behind, ahead + 1)])
+
+
 def chord_radius(nx: int, radius: float) -> Graph:
     """Every point joined with those less than ``radius`` away on the unit circle, itself included (slide 2.1).
 

@@ -1,4 +1,8 @@
-"""Networks from the state at one time to the next, on one fixed graph shared by all samples."""
+"""Networks from the state at one time to the next, on one fixed graph shared by all samples.
+
+A net of this task is any module from (u, static) to the next u; what else it may say of itself is optional, see
+:mod:`eai.tasks.dynamics.interface`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from eai.tasks.dynamics.layers import InteractionLayer, MeanConv, NeighbourMean,
 
 
 class GraphNet(nn.Module):
-    """The interface of all nets: (u, static) → the next u, by ``layers`` of messages on ``graph``."""
+    """(u, static) → the next u, by ``layers`` of messages on ``graph``."""
 
     def __init__(self, graph: Graph, layers: int) -> None:
         super().__init__()
@@ -32,8 +36,39 @@ class GraphNet(nn.Module):
         """Cells from which a signal can arrive in one application of the net, along each axis."""
         return tuple(self.layers * cells for cells in self.graph.reach)
 
+
+class Scaled(nn.Module):
+    """Inputs and increments in units of the training data: a mix-in for nets that do not know the data's scales."""
+
+    u_mean: Tensor
+    u_std: Tensor
+    delta_std: Tensor
+    static_mean: Tensor
+    static_std: Tensor
+    static_features: int
+
+    def register_scales(self, static_features: int) -> None:
+        """Register the scales as buffers: zero means and unit deviations until :meth:`fit_scales`."""
+        require(static_features >= 0, "static_features", "0 or more", static_features)
+        self.static_features = static_features
+        for name, value in (("u_mean", 0.0), ("u_std", 1.0), ("delta_std", 1.0)):
+            self.register_buffer(name, torch.tensor(value))
+        self.register_buffer("static_mean", torch.zeros(static_features))
+        self.register_buffer("static_std", torch.ones(static_features))
+
     def fit_scales(self, batch: Batch) -> None:
-        """Set the scales of inputs and outputs from training data. By default there are none."""
+        """Set the scales from training data; that of increments is the deviation of one-step differences."""
+        self.u_mean.copy_(batch.u.mean())
+        self.u_std.copy_(batch.u.std().clamp(min=1e-6))
+        self.delta_std.copy_((batch.u[:, 1:] - batch.u[:, :-1]).std().clamp(min=1e-6))
+        if self.static_features:
+            self.static_mean.copy_(batch.static.mean((0, 1)))
+            self.static_std.copy_(batch.static.std((0, 1)).clamp(min=1e-6))
+
+    def inputs(self, u: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n f"]:
+        """The state and, where there are ``static_features``, those, all with zero mean and unit deviation."""
+        known = (static - self.static_mean) / self.static_std if self.static_features else static[:, :, :0]
+        return torch.cat([(u - self.u_mean) / self.u_std, known], dim=2)
 
 
 class GCN(GraphNet):
@@ -140,7 +175,7 @@ class LearnedStencil(GraphNet):
         return self.weights(source + target + along.repeat(self.graph.nodes, 1)).chunk(self.layers, dim=-1)
 
 
-class InteractionNetwork(GraphNet):
+class InteractionNetwork(GraphNet, Scaled):
     """Encode, process, decode: u + σ_Δ · decoder(messages(encoder(u/σ_u, s))), as slide 2.1 describes graph networks.
 
     The increment is scaled by σ_Δ, the standard deviation of one-step differences in the training data, and starts at
@@ -157,11 +192,6 @@ class InteractionNetwork(GraphNet):
     """
 
     edge_features: Tensor
-    u_mean: Tensor
-    u_std: Tensor
-    delta_std: Tensor
-    static_mean: Tensor
-    static_std: Tensor
 
     def __init__(
         self,
@@ -173,15 +203,11 @@ class InteractionNetwork(GraphNet):
     ) -> None:
         super().__init__(graph, layers)
         require(width >= 1, "width", "at least 1", width)
-        require(static_features >= 0, "static_features", "0 or more", static_features)
         same = linear is None or linear.graph.shape == graph.shape
         require(same, "linear", f"a stencil on a grid of {graph.shape}", linear.graph.shape if linear else None)
-        self.static_features, self.linear = static_features, linear
+        self.linear = linear
         self.register_buffer("edge_features", edge_inputs(graph), persistent=False)
-        for name, value in (("u_mean", 0.0), ("u_std", 1.0), ("delta_std", 1.0)):
-            self.register_buffer(name, torch.tensor(value))
-        self.register_buffer("static_mean", torch.zeros(static_features))
-        self.register_buffer("static_std", torch.ones(static_features))
+        self.register_scales(static_features)
         self.encoder = nn.Sequential(nn.Linear(1 + static_features, width), nn.SiLU(), nn.Linear(width, width))
         self.processor = nn.ModuleList(InteractionLayer(width, self.edge_features.shape[1]) for _ in range(layers))
         last = nn.Linear(width, 1)
@@ -195,18 +221,12 @@ class InteractionNetwork(GraphNet):
         return own if self.linear is None else tuple(map(max, own, self.linear.reach))
 
     def fit_scales(self, batch: Batch) -> None:
-        self.u_mean.copy_(batch.u.mean())
-        self.u_std.copy_(batch.u.std().clamp(min=1e-6))
-        self.delta_std.copy_((batch.u[:, 1:] - batch.u[:, :-1]).std().clamp(min=1e-6))
-        if self.static_features:
-            self.static_mean.copy_(batch.static.mean((0, 1)))
-            self.static_std.copy_(batch.static.std((0, 1)).clamp(min=1e-6))
+        super().fit_scales(batch)
         if self.linear is not None:
             self.linear.fit_scales(batch)
 
     def forward(self, u: Float[Tensor, "b n 1"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n 1"]:
-        known = (static - self.static_mean) / self.static_std if self.static_features else static[:, :, :0]
-        h = self.encoder(torch.cat([(u - self.u_mean) / self.u_std, known], dim=2))
+        h = self.encoder(self.inputs(u, static))
         for layer in self.processor:
             h = layer(h, self.edge_index, self.edge_features)
         after = u + self.delta_std * self.decoder(h)

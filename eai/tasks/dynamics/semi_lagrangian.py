@@ -16,7 +16,7 @@ from eai.tasks.dynamics.schemes import Interpolation, lagrange_weights
 class SemiLagrangianNet(GraphNet):
     """u'_i = Σ_p L_p(x_i − δ_i) u_p + Σ_q κ_iq u_q, δ_i = c_i + f(c around i), κ_i = g(c around i), Σ_q κ_iq = 0.
 
-    L_p are the weights of Lagrange interpolation, f and g networks of the speeds at as many neighbours as the graph has;
+    L_p are the weights of Lagrange interpolation, f and g networks of the speeds at the neighbours that the graph has;
     both start at zero, which is the scheme with straight trajectories. κ corrects the weights at the ``points`` around
     x_i − c̄, c̄ the mean speed of the training data: how smooth the fields are is learned, where Lagrange assumes
     polynomials. The scheme is linear in u, keeps constant fields, and is the same at every point of the ring.

@@ -29,17 +29,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from eai.core.errors import ConfigError, require
 from eai.core.learn.data import DataModule, widened
 from eai.core.learn.figures import Drawing
 from eai.core.learn.task import Task
-from eai.tasks.dynamics import plots, plots_scores, scores
+from eai.tasks.dynamics import interface, plots, plots_scores, scores
 from eai.tasks.dynamics.baselines import climatological_mean, references
 from eai.tasks.dynamics.data import Batch, Trajectories
 from eai.tasks.dynamics.forecast import Forecast, RolloutMSE, Unroll, Windows, forecast
-from eai.tasks.dynamics.nets import GraphNet
 
 COMPARED = 32  # trajectories in the figures that compare methods
 
@@ -48,19 +47,19 @@ class Dynamics(Task[Batch, Windows, Forecast]):
     """A net from the state at t to the state at t+1, trained on short rollouts and judged by long ones.
 
     Args:
-        net: state (b, n, c) and static features (b, n, s) → next state (b, n, c).
+        net: any module from the state (b, n, c) and static features (b, n, s) to the next state (b, n, c). What else it
+            may say of itself is optional, see :mod:`eai.tasks.dynamics.interface`.
         loss: of the rollouts over a few steps.
         unroll: which rollouts the net is trained on.
         optimizer, scheduler: see :class:`eai.core.learn.task.Task`.
         leads: at which the scores by lead are given; null for all.
     """
 
-    net: GraphNet
     climatology: Tensor
 
     def __init__(
         self,
-        net: GraphNet,
+        net: nn.Module,
         loss: RolloutMSE,
         unroll: Unroll,
         optimizer: Callable[..., torch.optim.Optimizer],
@@ -70,23 +69,14 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         super().__init__(net, loss, optimizer, scheduler)
         require(leads is None or (len(leads) > 0 and min(leads) >= 1), "leads", "lead times of at least 1", leads)
         self.unroll, self.leads, self._modes = unroll, leads, 1
+        self._shape: tuple[int, ...] = ()
         self.register_buffer("climatology", torch.zeros(()))
         # Fitting the stencils is slow: keep the result for each data.
         self._references: tuple[DataModule[Batch], Mapping[str, Callable[[Batch], Forecast]]] | None = None
 
     def check_data(self, data: DataModule[Batch]) -> None:
-        fields, net = _trajectories(data), self.net
-        if net.graph.shape != fields.shape:
-            raise ConfigError(f"model.net.graph: expected the grid of data, {fields.shape}, got {net.graph.shape}")
-        for axis, (courant, reach) in enumerate(zip(fields.courant, net.reach, strict=True)):
-            needed = math.ceil(courant - 1e-9)
-            if reach < needed:
-                along = f" along axis {axis}" if len(fields.shape) > 1 else ""
-                raise ConfigError(
-                    f"model.net.graph: expected a reach of at least {needed} cells per step{along}, because the signal "
-                    f"of data moves {courant:.2f}; got a reach of {reach} "
-                    f"({net.layers} layers × {net.graph.reach[axis]} cells)"
-                )
+        fields = _trajectories(data)
+        interface.check_grid(self.net, fields)
         val = data.batch("val", 1)
         for kind, horizon in (("training", fields.horizon), ("validation", val.u.shape[1] - 1)):
             if self.unroll.steps > horizon:
@@ -96,16 +86,14 @@ class Dynamics(Task[Batch, Windows, Forecast]):
                 )
         if not self._leads(horizon):
             raise ConfigError(f"model.leads: expected one of 1 to {horizon}, the steps of data, got {self.leads}")
-        static, given = getattr(net, "static_features", None), val.static.shape[2]
-        if static is not None and static != given:
-            raise ConfigError(f"model.net.static_features: expected {given}, what data gives, got {static}")
+        interface.check_call(self.net, self.step, self.transfer_batch_to_device(val, self.device, 0))
 
     def prepare(self, data: DataModule[Batch]) -> None:
         data.setup()
         batch, self._references = data.samples["train"].all, None
-        self._modes = _trajectories(data).modes
+        self._modes, self._shape = _trajectories(data).modes, _trajectories(data).shape
         self.climatology.copy_(climatological_mean(batch))
-        self.net.fit_scales(batch)
+        interface.fit_scales(self.net, batch)
 
     def forward(self, batch: Batch) -> Windows:
         epoch = self.current_epoch if self.training else 0
@@ -120,12 +108,12 @@ class Dynamics(Task[Batch, Windows, Forecast]):
 
     def step(self, u: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n c"]:
         """Apply the net in its own precision and return the next state in that of ``u``."""
-        dtype = next(self.net.parameters()).dtype
+        dtype = next((weight.dtype for weight in self.net.parameters()), u.dtype)
         return self.net(u.to(dtype), static.to(dtype)).to(u.dtype)
 
     def scores(self, batch: Batch, estimate: Forecast) -> Mapping[str, Tensor | tuple[Tensor, Tensor]]:
         batch = widened(batch)
-        truth, shape = batch.u[:, 1:], self.net.graph.shape
+        truth, shape = batch.u[:, 1:], self._shape
         by_lead = scores.nrmse(estimate.rollout, truth)
         correlation = scores.acc(estimate.rollout, truth, self.climatology)
         squares = scores.mse_by_lead(estimate.rollout, truth)
@@ -162,10 +150,10 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         return self._references[1]
 
     def figures(self, batch: Batch, estimate: Forecast) -> Mapping[str, Drawing]:
-        return plots.of_samples(batch, estimate, self.net.graph.shape)
+        return plots.of_samples(batch, estimate, self._shape)
 
     def closing_figures(self, data: DataModule[Batch], batch: Batch, estimate: Forecast) -> Mapping[str, Drawing]:
-        fields, graph = _trajectories(data), self.net.graph
+        fields, graph = _trajectories(data), interface.graph_of(self.net)
         many = self.transfer_batch_to_device(data.batch("test", COMPARED), self.device, 0)
         forecasts = {"network": self.predict(many)} | {
             name: method(many) for name, method in self.baselines(data).items()
@@ -173,7 +161,7 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         return {
             **plots_scores.of_methods(fields, many, forecasts),
             **plots.of_rollout(batch, estimate, fields),
-            **plots_scores.of_graph(graph),
+            **(plots_scores.of_graph(graph) if graph else {}),
         }
 
     def _leads(self, horizon: int) -> list[int]:

@@ -1,0 +1,93 @@
+"""What a net of this task gives and gets, and what it may say of itself, checked against the data.
+
+A net is any ``nn.Module`` whose forward gets the state u (b, n, c) and the nodes' static features (b, n, s), s may be
+0, and gives the next state (b, n, c). Node numbers run fastest along the grid's last axis. Optional are
+
+* ``graph``, a :class:`eai.tasks.dynamics.graphs.Graph`: it must be on the data's grid, and is drawn;
+* ``reach``, cells from which a signal can arrive in one step, along each axis: refused where the signal moves further;
+* ``static_features``, how many it expects;
+* ``fit_scales(batch)``, called once with the training data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from eai.core.errors import ConfigError
+from eai.tasks.dynamics.data import Batch, Trajectories
+from eai.tasks.dynamics.graphs import Graph
+
+
+def graph_of(net: nn.Module) -> Graph | None:
+    """The graph of a net that has one."""
+    graph = getattr(net, "graph", None)
+    return graph if isinstance(graph, Graph) else None
+
+
+def reach_of(net: nn.Module) -> tuple[int, ...] | None:
+    """The reach of a net that says it."""
+    reach = getattr(net, "reach", None)
+    return reach if isinstance(reach, tuple) else None
+
+
+def fit_scales(net: nn.Module, batch: Batch) -> None:
+    """Let a net that has scales take them from training data."""
+    fit = getattr(net, "fit_scales", None)
+    if callable(fit):
+        fit(batch)
+
+
+def check_grid(net: nn.Module, fields: Trajectories) -> None:
+    """Compare the grid and the reach that a net states with those of the data.
+
+    Raises:
+        ConfigError: it is on another grid, or the signal moves further in a step than the net can see.
+    """
+    graph, reach = graph_of(net), reach_of(net)
+    key = "model.net.graph" if graph else "model.net"
+    for name, shape in (("graph", graph and graph.shape), ("shape", getattr(net, "shape", None))):
+        if isinstance(shape, tuple) and shape != fields.shape:
+            raise ConfigError(f"model.net.{name}: expected the grid of data, {fields.shape}, got {shape}")
+    if reach is None:
+        return
+    if len(reach) != len(fields.shape):
+        raise ConfigError(f"{key}: expected a reach along each axis of the grid of data, {fields.shape}, got {reach}")
+    for axis, (courant, cells) in enumerate(zip(fields.courant, reach, strict=True)):
+        needed = math.ceil(courant - 1e-9)
+        if cells < needed:
+            along = f" along axis {axis}" if len(fields.shape) > 1 else ""
+            layers = getattr(net, "layers", None)
+            counted = f" ({layers} layers × {graph.reach[axis]} cells)" if graph and isinstance(layers, int) else ""
+            raise ConfigError(
+                f"{key}: expected a reach of at least {needed} cells per step{along}, because the signal of data moves "
+                f"{courant:.2f}; got a reach of {cells}{counted}"
+            )
+
+
+def check_call(net: nn.Module, step: Callable[[Tensor, Tensor], Tensor], batch: Batch) -> None:
+    """Call a net once, which also gives its lazy layers their sizes.
+
+    Raises:
+        ConfigError: it cannot be called with such data, or what it gives is no next state.
+    """
+    u, static = batch.u[:, 0], batch.static
+    expected, given = getattr(net, "static_features", None), static.shape[2]
+    if isinstance(expected, int) and expected != given:
+        raise ConfigError(f"model.net.static_features: expected {given}, what data gives, got {expected}")
+    training = net.training
+    net.eval()
+    try:
+        with torch.no_grad():
+            after = step(u, static)
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        shapes = f"u of shape {tuple(u.shape)} and static of shape {tuple(static.shape)}"
+        raise ConfigError(f"model.net: cannot be called with {shapes} ({told})") from error
+    finally:
+        net.train(training)
+    if after.shape != u.shape:
+        raise ConfigError(f"model.net: expected the next state, of shape {tuple(u.shape)}, got {tuple(after.shape)}")
