@@ -11,6 +11,7 @@ import inspect
 import re
 import tempfile
 import typing
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import is_dataclass
@@ -21,7 +22,7 @@ from typing import Any, cast
 import hydra
 from beartype import BeartypeConf
 from beartype.door import is_bearable
-from beartype.roar import BeartypeException
+from beartype.roar import BeartypeDecorHintPep585DeprecationWarning, BeartypeException
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -34,6 +35,7 @@ from eai.core.trust import hints_of, holds_no_nodes, kinds_in, root_kinds, trust
 
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_"}
 _BANNED_KEYS = {"_recursive_", "_args_"}
+_LOOSELY_TYPED = ("neuralop", "torch_geometric")  # libraries whose hints leave out that null is allowed
 _INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
 
 
@@ -223,6 +225,8 @@ def _check_arguments(key: str, target: Callable[..., Any], arguments: Mapping[st
             guess = f"; did you mean {close[0]!r}?" if close else ""
             known = ", ".join(parameters)
             raise ConfigError(f"{_join(key, name)}: unknown key{guess} (known here: {known})")
+        if value is None and target.__module__.partition(".")[0] in _LOOSELY_TYPED:
+            continue
         _check_value(_join(key, name), hints.get(name, Any), value)
     # Skip missing-argument checks for partials; code supplies the rest.
     if not partial:
@@ -252,8 +256,10 @@ def _check_value(key: str, hint: Any, value: Any) -> None:
 def _is_a(value: Any, hint: Any) -> bool:
     """Whether a value of YAML, whose lists stand for tuples too, is what a hint asks for."""
     try:
-        fits = is_bearable(value, hint, conf=_INT_IS_FLOAT)
-        return fits or (isinstance(value, list) and is_bearable(tuple(value), hint, conf=_INT_IS_FLOAT))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BeartypeDecorHintPep585DeprecationWarning)  # of a library's own hints
+            fits = is_bearable(value, hint, conf=_INT_IS_FLOAT)
+            return fits or (isinstance(value, list) and is_bearable(tuple(value), hint, conf=_INT_IS_FLOAT))
     except BeartypeException:  # somebody else's hint that cannot be checked
         return True
 

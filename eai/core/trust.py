@@ -152,7 +152,7 @@ def kinds_in(hint: Any) -> tuple[type, ...]:
     """The classes that nodes below a parameter may be built of, from its type hint: of a callable, what it returns."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is collections.abc.Callable:
-        return kinds_in(arguments[-1])
+        return kinds_in(arguments[-1]) if arguments else ()
     if inspect.isclass(origin) and not issubclass(origin, collections.abc.Collection):
         return (origin,) if origin.__module__ not in ("types", "typing") else _flat(arguments)
     if arguments:

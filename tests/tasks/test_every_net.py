@@ -26,7 +26,10 @@ MODELS = sorted(
     for task in ("dynamics", "assimilation")
     for path in (Path(CONFIG_DIR) / "model" / task).glob("*.yaml")
 )
-DATA = {"dynamics/grid": "dynamics=advection_2d", "assimilation/tutorial_mlp": "assimilation=slides"}
+DATA = {
+    "dynamics/grid": "dynamics=advection_2d", "assimilation/tutorial_mlp": "assimilation=slides",
+    "dynamics/semi_lagrangian": "dynamics=variable_speed",
+}  # fmt: skip
 SCORE = {"dynamics": "mse", "assimilation": "j"}
 
 

@@ -73,6 +73,7 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         self.final_scores: dict[str, dict[str, float]] = {}
         self.standard_errors: dict[str, dict[str, float]] = {}
         self.seconds_per_sample: dict[str, float] = {}
+        self.register_state_dict_post_hook(_tensors_only)
 
     # What a task provides.
 
@@ -291,3 +292,9 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
                 f"{EXPLOSION:.0e} times its first epoch's mean of {self.first_loss:.3g}; "
                 "the checkpoints written before stay. A smaller learning rate or optimization.clip_norm may help"
             )
+
+
+def _tensors_only(_: nn.Module, state: dict[str, Any], *__: Any) -> None:
+    """Keep out of checkpoints what a library's model adds to its weights, as the arguments of its constructor."""
+    for name in [name for name, value in state.items() if not isinstance(value, Tensor)]:
+        del state[name]

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from torch.optim.swa_utils import AveragedModel
 
 from eai.core.errors import ConfigError, Interrupted
 from eai.core.files import read_json
+from eai.core.learn.averaging import SWA
 from eai.core.run.checkpoints import LastCheckpoint
 from tests.runs import TINY, Train, assert_same_result, curves_of
 
@@ -46,6 +50,40 @@ def test_learning_rate_is_a_curve_at_the_steps_of_the_losses(train: Train) -> No
 def test_averaged_weights_are_what_is_scored(train: Train) -> None:
     averaged = train(*SHORT, "callbacks=weight_averaging", "callbacks.weight_averaging.decay=0.9")
     assert read_json(averaged.metrics) != read_json(train(*SHORT, run="plain").metrics)
+
+
+@pytest.mark.parametrize("first", [0, 2, 4])
+def test_stochastic_averaging_is_the_mean_of_the_weights_from_its_first_epoch_on(first: int) -> None:
+    swa = SWA(first / 6)
+    swa.setup(SimpleNamespace(max_epochs=6), torch.nn.Linear(1, 1), "validate")  # type: ignore[arg-type]
+    net = torch.nn.Linear(3, 2).double()
+    averaged, seen = AveragedModel(net, avg_fn=swa.average), []
+    for epoch in range(6):
+        torch.nn.init.normal_(net.weight, generator=torch.Generator().manual_seed(epoch))
+        seen.append(net.weight.detach().clone())
+        averaged.update_parameters(net)
+        expected = torch.stack(seen[first:]).mean(0) if epoch > first else seen[-1]
+        torch.testing.assert_close(averaged.module.weight.detach(), expected)
+
+
+def test_run_with_stochastic_averaging_scores_the_mean_and_resumes_to_the_same_result(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swa = (*SHORT, "callbacks=swa", "callbacks.swa.start=0.3")
+    whole = train(*swa, run="whole")
+    assert read_json(whole.metrics) != read_json(train(*SHORT, run="plain").metrics)
+    original = LastCheckpoint.on_train_batch_end
+
+    def stopped(self: LastCheckpoint, trainer: Any, *rest: Any) -> None:
+        if trainer.global_step == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+        original(self, trainer, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LastCheckpoint, "on_train_batch_end", stopped)
+        with pytest.raises(Interrupted):
+            train(*swa)
+    assert_same_result(train(*swa), whole)
 
 
 @pytest.mark.parametrize("step", [5, 8])
