@@ -45,7 +45,8 @@ FILES = sorted(path for path in CONF.rglob("*.yaml") if path.parent != CONF)
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
 def test_every_yaml_runs_two_batches(path: Path, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # where a logger's store would be
+    if path.parent.name == "logger":
+        monkeypatch.chdir(tmp_path)  # where its store will be
     experiment = check_experiment(resolve(composed("train", overrides_of(path))))
     if path.is_relative_to(CONF / "hydra"):
         pytest.skip("composed and checked; tests/slurm runs it")

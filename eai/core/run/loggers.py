@@ -104,7 +104,7 @@ def check_loggers(cfg: DictConfig) -> None:
             continue
         if not OmegaConf.is_dict(node) or "_target_" not in node:
             raise ConfigError(f"{key}: expected a logger or null, got {node!r}")
-        package, _, kind = str(node._target_).rpartition(".")
+        package, _, kind = str(node["_target_"]).rpartition(".")
         if package.startswith(("eai.", "lightning.")):
             for place in _PLACES:
                 if node.get(place) is not None:

@@ -49,7 +49,9 @@ class SemiLagrangianNet(GraphNet):
 
     def forward(self, u: Float[Tensor, "b n 1"], static: Float[Tensor, "b n 1"]) -> Float[Tensor, "b n 1"]:
         # Windows of one trajectory follow each other, and have the speed in common.
-        speeds, row = static[:, :, 0].unique_consecutive(dim=0, return_inverse=True)
+        speeds, row = static[:, :, 0], torch.arange(len(static), device=static.device)
+        if not static.is_meta:  # no values to compare
+            speeds, row = speeds.unique_consecutive(dim=0, return_inverse=True)
         interpolation, change = self._weights(speeds)
         field = u[:, :, 0]
         moved = Interpolation(interpolation.points[row], interpolation.weight[row])(field)
