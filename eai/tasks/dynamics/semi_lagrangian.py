@@ -55,8 +55,9 @@ class SemiLagrangianNet(GraphNet):
         interpolation, change = self._weights(speeds)
         field = u[:, :, 0]
         moved = Interpolation(interpolation.points[row], interpolation.weight[row])(field)
-        first = 1 - self.points // 2 - int(self.speed_mean.round())
-        near = torch.stack([field.roll(-k, 1) for k in range(first, first + self.points)], dim=2)
+        nodes, points = (torch.arange(count, device=u.device) for count in (self.graph.nodes, self.points))
+        first = 1 - self.points // 2 - self.speed_mean.round().long()
+        near = field[:, (nodes[:, None] + first + points) % self.graph.nodes]
         return (moved + (change[row] * near).sum(2))[:, :, None]
 
     def _weights(self, speed: Float[Tensor, "m n"]) -> tuple[Interpolation, Float[Tensor, "m n p"]]:
