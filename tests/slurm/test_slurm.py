@@ -7,10 +7,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pytest
 
 from eai.core.directory import RunDirectory
 from eai.core.files import read_json
+from eai.core.trials import journal_storage
 from tests.core.jobs import only, started, states, until
 from tests.runs import TINY, curves_of
 
@@ -86,6 +88,29 @@ def test_sweep_of_two_node_jobs_survives_the_preemption_of_one(slurm: dict[str, 
     assert "Restarts=1" in restarted
     assert len((sweep / "summary.csv").read_text().splitlines()) > 2
     assert "2 of 2 jobs COMPLETED" in (tmp_path / "output.txt").read_text()
+
+
+def test_trials_on_two_nodes_are_pruned_in_both_processes_and_told_to_the_study(
+    slurm: dict[str, str], tmp_path: Path
+) -> None:
+    # The more steps of descent, the lower the score from the first epoch on: which trials are pruned is certain.
+    small = [item for item in TWO_NODES if not item.startswith(("epochs", "validate", "reporting.line", "model"))]
+    small = [item for item in small if item not in ("task=assimilation",)]
+    command = (
+        "-m", "sweep=assimilation", *small, "epochs=3", "model.net.first_guess.width=9", "model.net.steps=choice(1,4)",
+        "hydra/sweeper/sampler=random", "pruner=median", "pruner.startup_trials=1", "trials=4",
+        "hydra/launcher=slurm", "hydra.launcher.partition=test", "hydra.launcher.timeout_min=30",
+    )  # fmt: skip
+    with started("train", *command, cwd=tmp_path, env=slurm) as process:
+        assert process.wait(timeout=380) == 0
+    sweep = only((tmp_path / "outputs" / "sweeps").iterdir())
+    ended = [read_json(path) for path in sweep.glob("*/status.json")]
+    pruned = [status for status in ended if status["state"] == "PRUNED"]
+    assert 1 <= len(pruned) < len(ended)
+    assert {(status["epochs"], status["processes"]) for status in pruned} == {(1, 2)}
+    study = optuna.load_study(study_name="assimilation", storage=journal_storage(sweep / "study.journal"))
+    assert [trial.state.name for trial in study.trials].count("PRUNED") == len(pruned)
+    assert len(study.trials) == 4
 
 
 def test_rank_of_another_node_that_fails_is_named(slurm: dict[str, str], tmp_path: Path) -> None:

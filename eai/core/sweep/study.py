@@ -50,6 +50,9 @@ def check_search(config: DictConfig) -> None:
         raise ConfigError(f"pruner: expected none with several objectives, got {config.pruner.name}")
     if not is_optuna(config):
         return
+    if keeps_study(config) and "/" in str(config.hydra.sweeper.storage):
+        told = config.hydra.sweeper.storage
+        raise ConfigError(f"hydra.sweeper.storage: expected the name of a file in the sweep's directory, got {told}")
     _check_direction(config)
     choice = str(config.hydra.runtime.choices.get("hydra/sweeper/sampler"))
     if choice == "grid":

@@ -35,6 +35,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
             ["hydra/sweeper/sampler=nsgaii", "hydra.sweeper.sampler.population_size=0"],
             "hydra.sweeper.sampler (nsgaii): ",
         ),
+        (["hydra.sweeper.storage=sqlite:///study.db"], "hydra.sweeper.storage: expected the name of a file in"),
         (["hydra.sweeper.params=null"], "hydra.sweeper.params: expected something to search"),
     ],
 )
