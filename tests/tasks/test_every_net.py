@@ -29,7 +29,7 @@ MODELS = sorted(
 )
 DATA = {
     "dynamics/grid": "dynamics=advection_2d", "assimilation/tutorial_mlp": "assimilation=slides",
-    "dynamics/semi_lagrangian": "dynamics=variable_speed",
+    "dynamics/semi_lagrangian": "dynamics=variable_speed", "dynamics/closure": "dynamics=burgers",
 }  # fmt: skip
 SCORE = {"dynamics": "mse", "assimilation": "j"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from eai.core.files import read_json
 from eai.core.run.finished import evaluate
 from eai.tasks.dynamics.adapters import GridModel, NodeModel
 from eai.tasks.dynamics.advection import Advection2D, Fourier, VariableSpeed
+from eai.tasks.dynamics.burgers import Burgers, pseudo_spectral
+from eai.tasks.dynamics.closure import ClosedSpectral
 from eai.tasks.dynamics.forecast import rollout
 from eai.tasks.dynamics.graphs import one_sided, ring
 from eai.tasks.dynamics.schemes import lagrange, translate
@@ -258,3 +261,36 @@ def test_fourier_layer_refuses_static_features_and_another_grid() -> None:
     with pytest.raises(ValueError, match="shape: expected a grid of 12 points"):
         SpectralNet((N,))(torch.zeros(1, 12, 1), torch.zeros(1, 12, 0))
     assert Fourier(N).shape == (N,)
+
+
+# A scheme with a learned closure.
+
+
+def test_closure_starts_as_the_scheme_and_keeps_mean_and_symmetry() -> None:
+    torch.manual_seed(2)
+    net = ClosedSpectral(1.0, 0.2, channels=5, layers=3, kernel=3).double()
+    u, none = 0.3 * states().double(), torch.zeros(B, N, 0).double()
+    plain = pseudo_spectral(u[:, :, 0], 1.0, 0.2, 1, finer=1)[:, 0, :, None]
+    torch.testing.assert_close(net(u, none), plain)
+    nn.init.normal_(net.correction[-1].weight)
+    after = net(u, none)
+    assert float((after - plain).detach().abs().max()) > 0.1
+    torch.testing.assert_close(after.mean(1), u.mean(1))
+    torch.testing.assert_close(*shifted(net, u, none, 4))
+
+
+def test_scale_of_the_closure_is_the_error_of_the_scheme() -> None:
+    data = Burgers(N, n_train=9, nt=4)
+    net, batch = ClosedSpectral(1.0, 0.15), data.batch("train")
+    net.fit_scales(batch)
+    errors = [
+        batch.u[:, t + 1, :, 0] - pseudo_spectral(batch.u[:, t, :, 0], 1.0, 0.15, 1, finer=1)[:, 0] for t in range(3)
+    ]
+    assert float(net.error_std) == pytest.approx(float(torch.stack(errors).std()), rel=1e-4)
+
+
+@pytest.mark.parametrize(("name", "value"), [("kernel", 4), ("layers", 1), ("channels", 0), ("cells", 0.0)])
+def test_closure_refuses_what_it_cannot_be(name: str, value: float) -> None:
+    arguments: dict[str, Any] = {"cells": 1.0, "diffusion": 0.1, name: value}
+    with pytest.raises(ValueError, match=f"{name}: expected"):
+        ClosedSpectral(**arguments)
