@@ -106,7 +106,7 @@ def test_graph_that_cannot_carry_the_signal_is_refused_with_both_numbers() -> No
         ("+trainer.devices=2", "set accelerator.devices"),
         ("+trainer.strategy=nonsense", "set accelerator.strategy"),
         ("+trainer.default_root_dir=x", "set hydra.run.dir"),
-        ("+trainer.logger=false", "TensorBoard"),
+        ("+trainer.logger=false", "choose logger="),
         ("+trainer.enable_checkpointing=false", "checkpoints"),
         ("+trainer.gradient_clip_val=1.0", "set optimization.clip_norm"),
         ("+trainer.accumulate_grad_batches=2", "set optimization.accumulate"),

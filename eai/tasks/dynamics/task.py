@@ -69,7 +69,8 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         super().__init__(net, loss, optimizer, scheduler)
         require(leads is None or (len(leads) > 0 and min(leads) >= 1), "leads", "lead times of at least 1", leads)
         self.unroll, self.leads, self._modes = unroll, leads, 1
-        self._shape: tuple[int, ...] = ()
+        graph = interface.graph_of(net)
+        self._shape: tuple[int, ...] = graph.shape if graph else ()  # of the data's grid, once they are known
         self.register_buffer("climatology", torch.zeros(()))
         # Fitting the stencils is slow: keep the result for each data.
         self._references: tuple[DataModule[Batch], Mapping[str, Callable[[Batch], Forecast]]] | None = None
@@ -113,7 +114,7 @@ class Dynamics(Task[Batch, Windows, Forecast]):
 
     def scores(self, batch: Batch, estimate: Forecast) -> Mapping[str, Tensor | tuple[Tensor, Tensor]]:
         batch = widened(batch)
-        truth, shape = batch.u[:, 1:], self._shape
+        truth, shape = batch.u[:, 1:], self._shape or (batch.u.shape[2],)
         by_lead = scores.nrmse(estimate.rollout, truth)
         correlation = scores.acc(estimate.rollout, truth, self.climatology)
         squares = scores.mse_by_lead(estimate.rollout, truth)
