@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.report import Result, Table, finish, middle, parser
-from eai.tasks.assimilation.batch import Batch
-from eai.tasks.assimilation.cost import VariationalCost
-from eai.tasks.assimilation.covariance import GaussianCovariance
+from eai.variational.batch import Batch
+from eai.variational.cost import VariationalCost
+from eai.variational.covariance import GaussianCovariance
 from eai.tasks.assimilation.data import Curves, Twin
-from eai.tasks.assimilation.nets import CircularConvolution, IncrementMLP
-from eai.tasks.assimilation.observations import ObservationError, ObservationNetwork, PointValue
-from eai.tasks.assimilation.solver import UnrolledSolver, conjugate_gradients
+from eai.variational.nets import CircularConvolution, IncrementMLP
+from eai.variational.observations import ObservationError, ObservationNetwork, PointValue
+from eai.variational.solver import UnrolledSolver, conjugate_gradients
 
 SIZES = (60, 256, 1024, 4096)
 BATCHES = (1, 32, 1024)

@@ -39,6 +39,10 @@ DONE = ("COMPLETED", "PRUNED")
 # What may lie in a directory before its run begins.
 _BEFORE_A_RUN = (".hydra", ".lock", ".ranks", "train.log", "workers.log")
 RESOLVER = re.compile(r"\$\{[\w.]*:")
+# Classes that older runs name where they were then.
+_MOVED = re.compile(
+    r"\beai\.tasks\.assimilation\.(?=(cost|covariance|estimated_covariance|graph_net|nets|observations|solver)\.)"
+)
 _PACKAGES = ("eai", "torch", "torch_geometric", "lightning", "hydra-core", "omegaconf", "numpy")
 
 
@@ -61,8 +65,8 @@ def _now() -> str:
 
 def _load_yaml(path: Path) -> DictConfig:
     try:
-        cfg = OmegaConf.load(path)
-    except (OSError, YAMLError, OmegaConfBaseException) as error:
+        cfg = OmegaConf.create(_MOVED.sub("eai.variational.", path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     if not isinstance(cfg, DictConfig):
         raise ConfigError(f"cannot read {path}: expected a mapping")

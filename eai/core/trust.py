@@ -17,8 +17,8 @@ from typing import Any, cast
 from eai.core.errors import ConfigError
 from eai.core.packages import how_to_trust, package_of, trusted_packages
 
-# Our package whose public classes, and functions that return what is expected, may be built.
-OURS = "eai.tasks"
+# Our packages whose public classes, and functions that return what is expected, may be built.
+OURS = ("eai.tasks", "eai.variational", "eai.systems")
 # Libraries whose public layers and models may be built where a module belongs.
 LIBRARIES = ("torch.nn", "torch_geometric.nn", "neuralop.models")
 _EXTRAS = {"neuralop": "operators"}  # of a library that need not be installed
@@ -59,7 +59,7 @@ _UNUSABLE = {
 
 def whitelist() -> tuple[str, ...]:
     """Patterns of what Hydra may call for a run."""
-    packages = (OURS, *LIBRARIES, _OPTIM, *trusted_packages())
+    packages = (*OURS, *LIBRARIES, _OPTIM, *trusted_packages())
     return (*(f"{package}.*" for package in packages), _TRAINER, *_USABLE_CALLBACKS, *_LOGGERS)
 
 
@@ -103,11 +103,11 @@ def trusted(key: str, target: Any, kinds: tuple[type, ...]) -> Callable[..., Any
     def refused(expected: str) -> ConfigError:
         return ConfigError(f"{key}._target_: expected {expected}, got {target!r}; refused")
 
-    known = f"a class of {OURS}, {', '.join(LIBRARIES)}, {_OPTIM} or {_SCHEDULERS}"
+    known = f"a class of {', '.join((*OURS, *LIBRARIES))}, {_OPTIM} or {_SCHEDULERS}"
     if not isinstance(target, str) or any(part.startswith("_") for part in target.split(".")):
         raise refused(known)
     module, _, name = target.rpartition(".")
-    ours, package = module.startswith(f"{OURS}."), package_of(target)
+    ours, package = _is_ours(module), package_of(target)
     if module == _CALLBACKS and target not in _USABLE_CALLBACKS:
         raise refused(f"one of {', '.join(_USABLE_CALLBACKS)}")
     if not (ours or package or module in (*LIBRARIES, *_OPTIM_MODULES, _CALLBACKS) or target in _ALONE):
@@ -134,6 +134,10 @@ def trusted(key: str, target: Any, kinds: tuple[type, ...]) -> Callable[..., Any
     return cast(Callable[..., Any], found)
 
 
+def _is_ours(module: str) -> bool:
+    return module.startswith(tuple(f"{package}." for package in OURS))
+
+
 def _fits(found: Any, kinds: tuple[type, ...], module: str, foreign: bool) -> bool:
     """Whether a call of ``found`` makes one of ``kinds``; of a trusted package's functions without hints it may."""
     if inspect.isfunction(found):
@@ -145,7 +149,7 @@ def _fits(found: Any, kinds: tuple[type, ...], module: str, foreign: bool) -> bo
         from torch.nn import Module
 
         return issubclass(found, kinds or Module) and issubclass(found, Module)
-    return issubclass(found, kinds) if kinds else foreign or module.startswith(f"{OURS}.")
+    return issubclass(found, kinds) if kinds else foreign or _is_ours(module)
 
 
 def kinds_in(hint: Any) -> tuple[type, ...]:

@@ -148,7 +148,7 @@ def test_unknown_choice_or_key_is_refused_by_hydra_with_its_name(override: str) 
         composed("train", ["task=assimilation", override])
 
 
-NODE = "{_target_: eai.tasks.assimilation.covariance.SOARCovariance, n: 60}"
+NODE = "{_target_: eai.variational.covariance.SOARCovariance, n: 60}"
 HOSTILE = {
     "another package": "model.net._target_=os.system",
     "a file writer of core": "model.net._target_=eai.core.files.write_json",
@@ -160,13 +160,13 @@ HOSTILE = {
     "a task's import of torch": "model.net._target_=eai.tasks.assimilation.task.torch.save",
     "a private name": "model.net._target_=eai.tasks.dynamics.graphs._graph",
     "a dunder": "model.net._target_=eai.tasks.dynamics.graphs.__builtins__",
-    "a method": "model.net._target_=eai.tasks.assimilation.covariance.SOARCovariance.from_dict",
+    "a method": "model.net._target_=eai.variational.covariance.SOARCovariance.from_dict",
     "a function of a task": "model.net._target_=eai.tasks.dynamics.graphs.ring",
-    "a net for the data": "data._target_=eai.tasks.assimilation.nets.IncrementMLP",
+    "a net for the data": "data._target_=eai.variational.nets.IncrementMLP",
     "data for the net": "model.net._target_=eai.tasks.assimilation.data.Twin",
-    "a net for a loss": "model.loss.covariance._target_=eai.tasks.assimilation.nets.IncrementMLP",
+    "a net for a loss": "model.loss.covariance._target_=eai.variational.nets.IncrementMLP",
     "the Trainer elsewhere": "model.net._target_=lightning.Trainer",
-    "something else than the Trainer": "trainer._target_=eai.tasks.assimilation.nets.IncrementMLP",
+    "something else than the Trainer": "trainer._target_=eai.variational.nets.IncrementMLP",
     "torch.load": "model.optimizer._target_=torch.load",
     "a module of torch.optim": "model.optimizer._target_=torch.optim.lr_scheduler",
     "a function of torch.optim": "model.optimizer._target_=torch.optim.lr_scheduler.wraps",

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from eai.core.errors import require
 from eai.core.learn.data import DataModule, Split
-from eai.tasks.assimilation.batch import Batch
-from eai.tasks.assimilation.covariance import Covariance, grid, power_law_spectrum, slides_grid
-from eai.tasks.assimilation.observations import ObservationError, ObservationNetwork, ObservationOperator, PointValue
+from eai.variational.batch import Batch
+from eai.variational.covariance import Covariance, grid, power_law_spectrum, slides_grid
+from eai.variational.observations import ObservationError, ObservationNetwork, ObservationOperator, PointValue
 
 
 class Prior(ABC):

@@ -10,13 +10,13 @@ import math
 
 from torch import nn
 
-from eai.tasks.assimilation.batch import Batch
-from eai.tasks.assimilation.cost import VariationalCost
-from eai.tasks.assimilation.covariance import StationaryCovariance
-from eai.tasks.assimilation.graph_net import ObservationGraphNet
-from eai.tasks.assimilation.nets import CircularConvolution
-from eai.tasks.assimilation.observations import ALONE
-from eai.tasks.assimilation.solver import Descent, UnrolledSolver
+from eai.variational.batch import Batch
+from eai.variational.cost import VariationalCost
+from eai.variational.covariance import StationaryCovariance
+from eai.variational.graph_net import ObservationGraphNet
+from eai.variational.nets import CircularConvolution
+from eai.variational.observations import ALONE
+from eai.variational.solver import Descent, UnrolledSolver
 
 
 def of_layers(net: nn.Module, batch: Batch) -> int:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from eai.core.palette import INPUT, PREDICTION, REFERENCE, TRUTH, new_figure
-from eai.tasks.assimilation.batch import Batch
+from eai.variational.batch import Batch
 
 
 def _numpy(values: Tensor) -> np.ndarray:

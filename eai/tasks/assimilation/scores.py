@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eai.core.learn.scores import PerSample
-from eai.tasks.assimilation.batch import Batch
-from eai.tasks.assimilation.cost import VariationalCost
+from eai.variational.batch import Batch
+from eai.variational.cost import VariationalCost
 
 
 def analysis_diagnostics(cost: VariationalCost, batch: Batch, analysis: Float[Tensor, "b n"]) -> dict[str, PerSample]:

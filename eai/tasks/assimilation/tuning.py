@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from eai.tasks.assimilation.batch import Batch
-from eai.tasks.assimilation.cost import VariationalCost
-from eai.tasks.assimilation.observations import cholesky
+from eai.variational.batch import Batch
+from eai.variational.cost import VariationalCost
+from eai.variational.observations import cholesky
 
 LOOPS = 500
 FLOOR = 1e-4  # of the factors of variances

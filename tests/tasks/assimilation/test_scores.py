@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from eai.tasks.assimilation.batch import Batch
-from eai.tasks.assimilation.cost import VariationalCost
-from eai.tasks.assimilation.covariance import GaussianCovariance
+from eai.variational.batch import Batch
+from eai.variational.cost import VariationalCost
+from eai.variational.covariance import GaussianCovariance
 from eai.tasks.assimilation.data import RandomFields, Slides, Twin, in_truth
-from eai.tasks.assimilation.graph_net import ObservationGraphNet
+from eai.variational.graph_net import ObservationGraphNet
 from eai.tasks.assimilation.multiplications import of_layers, of_methods
-from eai.tasks.assimilation.nets import CircularConvolution, IncrementMLP, TutorialMLP
-from eai.tasks.assimilation.observations import (
+from eai.variational.nets import CircularConvolution, IncrementMLP, TutorialMLP
+from eai.variational.observations import (
     Interpolation,
     ObservationError,
     ObservationNetwork,
@@ -30,9 +30,9 @@ from eai.tasks.assimilation.scores import (
     ratio_by_number,
     with_fewer_observations,
 )
-from eai.tasks.assimilation.solver import UnrolledSolver, best_scale, conjugate_gradients
+from eai.variational.solver import UnrolledSolver, best_scale, conjugate_gradients
 from eai.tasks.assimilation.task import Assimilation
-from tests.tasks.assimilation.cases import N, P, dense_h, dense_r, double
+from tests.variational.cases import N, P, dense_h, dense_r, double
 
 COST = VariationalCost(GaussianCovariance(N, 0.7, 0.9, 0.01), Interpolation(), ObservationError(0.2, sigma_max=0.6))
 NETWORK = ObservationNetwork(P, p_min=2, on_grid=False, withheld=2)

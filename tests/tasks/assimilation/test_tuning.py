@@ -11,17 +11,17 @@ import eai
 from eai.core.errors import ConfigError
 from eai.core.files import read_json
 from eai.core.run.finished import evaluate
-from eai.tasks.assimilation.batch import Batch
-from eai.tasks.assimilation.cost import SlidesCost, VariationalCost
-from eai.tasks.assimilation.covariance import Covariance, GaussianCovariance, SOARCovariance
+from eai.variational.batch import Batch
+from eai.variational.cost import SlidesCost, VariationalCost
+from eai.variational.covariance import Covariance, GaussianCovariance, SOARCovariance
 from eai.tasks.assimilation.data import RandomFields, Twin, in_truth
-from eai.tasks.assimilation.nets import IncrementMLP
-from eai.tasks.assimilation.observations import Interpolation, ObservationError, ObservationNetwork
-from eai.tasks.assimilation.solver import UnrolledSolver
+from eai.variational.nets import IncrementMLP
+from eai.variational.observations import Interpolation, ObservationError, ObservationNetwork
+from eai.variational.solver import UnrolledSolver
 from eai.tasks.assimilation.task import Assimilation
 from eai.tasks.assimilation.tuning import METHODS, Factors, desroziers, likelihood
 from tests.runs import Train, composed
-from tests.tasks.assimilation.cases import CASES, COVARIANCES, Case, N, P, dense_h, dense_r, double
+from tests.variational.cases import CASES, COVARIANCES, Case, N, P, dense_h, dense_r, double
 
 TRUE_B, TRUE_R = SOARCovariance(N, 0.8, 0.9, 0.01), ObservationError(0.2)
 NETWORK = ObservationNetwork(P, p_min=3, on_grid=False, withheld=1)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from eai.core.learn.data import Split
-from eai.tasks.assimilation.batch import Batch
-from eai.tasks.assimilation.covariance import GaussianCovariance, grid
+from eai.variational.batch import Batch
+from eai.variational.covariance import GaussianCovariance, grid
 from eai.tasks.assimilation.data import Curves, Prior, RandomFields, Slides, Twin
-from eai.tasks.assimilation.observations import (
+from eai.variational.observations import (
     Interpolation,
     ObservationError,
     ObservationNetwork,
@@ -22,7 +22,7 @@ from eai.tasks.assimilation.observations import (
     PointwiseFunction,
     WindowAverage,
 )
-from tests.tasks.assimilation.cases import N, P, double, generator_of, standard_errors
+from tests.variational.cases import N, P, double, generator_of, standard_errors
 
 COUNT = 8_001  # samples of the statistical tests; 4.5 to 5 standard errors are allowed, at a fixed seed
 

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from eai.core.errors import ConfigError
-from eai.tasks.assimilation.batch import Batch
-from eai.tasks.assimilation.cost import VariationalCost
-from eai.tasks.assimilation.covariance import GaussianCovariance, SlidesCovariance
+from eai.variational.batch import Batch
+from eai.variational.cost import VariationalCost
+from eai.variational.covariance import GaussianCovariance, SlidesCovariance
 from eai.tasks.assimilation.data import Curves, Twin
-from eai.tasks.assimilation.graph_net import ObservationGraphNet
-from eai.tasks.assimilation.nets import (
+from eai.variational.graph_net import ObservationGraphNet
+from eai.variational.nets import (
     CircularConvolution,
     IncrementMLP,
     TutorialMLP,
@@ -20,7 +20,7 @@ from eai.tasks.assimilation.nets import (
     resample,
     uniform_increment,
 )
-from eai.tasks.assimilation.observations import (
+from eai.variational.observations import (
     Interpolation,
     ObservationError,
     ObservationNetwork,
@@ -28,7 +28,7 @@ from eai.tasks.assimilation.observations import (
     PointwiseFunction,
 )
 from eai.tasks.assimilation.scores import analysis_diagnostics, final_scores, with_fewer_observations
-from eai.tasks.assimilation.solver import Descent, UnrolledSolver, conjugate_gradients
+from eai.variational.solver import Descent, UnrolledSolver, conjugate_gradients
 from eai.tasks.assimilation.task import Assimilation
 
 N, P = 13, 5

@@ -8,13 +8,13 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-import eai.tasks.assimilation.newton
-from eai.tasks.assimilation.batch import Batch
-from eai.tasks.assimilation.cost import VariationalCost
-from eai.tasks.assimilation.covariance import GaussianCovariance
-from eai.tasks.assimilation.nets import IncrementMLP, seen_innovations
-from eai.tasks.assimilation.newton import damped_newton
-from eai.tasks.assimilation.observations import (
+import eai.variational.newton
+from eai.variational.batch import Batch
+from eai.variational.cost import VariationalCost
+from eai.variational.covariance import GaussianCovariance
+from eai.variational.nets import IncrementMLP, seen_innovations
+from eai.variational.newton import damped_newton
+from eai.variational.observations import (
     Interpolation,
     ObservationError,
     ObservationNetwork,
@@ -23,8 +23,8 @@ from eai.tasks.assimilation.observations import (
     WindowAverage,
 )
 from eai.tasks.assimilation.scores import analysis_diagnostics
-from eai.tasks.assimilation.solver import Descent, UnrolledSolver, conjugate_gradients, descend
-from tests.tasks.assimilation.cases import (
+from eai.variational.solver import Descent, UnrolledSolver, conjugate_gradients, descend
+from tests.variational.cases import (
     OPERATORS,
     N,
     P,
@@ -101,7 +101,7 @@ def test_gradient_vanishes_at_every_minimiser_and_the_rest_of_the_batch_does_not
 
 
 def test_search_that_is_cut_short_says_which_samples_did_not_converge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(eai.tasks.assimilation.newton, "LOOPS", 6)
+    monkeypatch.setattr(eai.variational.newton, "LOOPS", 6)
     cost, batch = strong(ERRORS["uniform"], 101)
     optimum = cost.optimum(batch)
     gradient, start = (cost.gradient(x, batch) for x in (optimum.state, batch.xb))

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from eai.core.errors import require
-from eai.tasks.assimilation.batch import Batch
+from eai.variational.batch import Batch
 
 ALONE = 12  # Newton steps for one observation alone
 

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eai.core.errors import require
-from eai.tasks.assimilation.batch import Batch
-from eai.tasks.assimilation.cost import VariationalCost
+from eai.variational.batch import Batch
+from eai.variational.cost import VariationalCost
 
 
 def dtype_of(net: nn.Module) -> torch.dtype:

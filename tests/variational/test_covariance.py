@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from eai.tasks.assimilation.covariance import (
+from eai.variational.covariance import (
     Covariance,
     DenseCovariance,
     DiagonalCovariance,
@@ -21,14 +21,14 @@ from eai.tasks.assimilation.covariance import (
     gaspari_cohn,
     grid,
 )
-from eai.tasks.assimilation.estimated_covariance import (
+from eai.variational.estimated_covariance import (
     EnsembleCovariance,
     HybridCovariance,
     NMCCovariance,
     localised_estimate,
     nmc_estimate,
 )
-from tests.tasks.assimilation.cases import B, N, generator_of, normal
+from tests.variational.cases import B, N, generator_of, normal
 
 STATIONARY: dict[str, Callable[[int], Covariance]] = {
     "Gaussian": GaussianCovariance,

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eai.core.errors import require
-from eai.tasks.assimilation.covariance import Covariance, DenseCovariance, gaspari_cohn, grid
+from eai.variational.covariance import Covariance, DenseCovariance, gaspari_cohn, grid
 
 
 def nmc_estimate(differences: Float[Tensor, "m n"], scale: float = 0.5) -> Float[Tensor, "n n"]:

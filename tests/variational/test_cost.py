@@ -6,18 +6,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from eai.tasks.assimilation.batch import Batch
-from eai.tasks.assimilation.cost import SlidesCost, VariationalCost
-from eai.tasks.assimilation.covariance import GaussianCovariance, SlidesCovariance
+from eai.variational.batch import Batch
+from eai.variational.cost import SlidesCost, VariationalCost
+from eai.variational.covariance import GaussianCovariance, SlidesCovariance
 from eai.tasks.assimilation.data import Slides
-from eai.tasks.assimilation.observations import (
+from eai.variational.observations import (
     Interpolation,
     ObservationError,
     ObservationNetwork,
     PointValue,
     PointwiseFunction,
 )
-from tests.tasks.assimilation.cases import (
+from tests.variational.cases import (
     CASES,
     COVARIANCES,
     OPERATORS,

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from eai.tasks.assimilation.batch import Batch
-from eai.tasks.assimilation.cost import VariationalCost
-from eai.tasks.assimilation.covariance import (
+from eai.variational.batch import Batch
+from eai.variational.cost import VariationalCost
+from eai.variational.covariance import (
     Covariance,
     DiagonalCovariance,
     GaspariCohnCovariance,
@@ -19,7 +19,7 @@ from eai.tasks.assimilation.covariance import (
     SlidesCovariance,
     SOARCovariance,
 )
-from eai.tasks.assimilation.observations import (
+from eai.variational.observations import (
     Interpolation,
     LinearOperator,
     ObservationError,

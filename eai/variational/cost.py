@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eai.core.errors import require
-from eai.tasks.assimilation.batch import Batch
-from eai.tasks.assimilation.covariance import Covariance
-from eai.tasks.assimilation.newton import damped_newton
-from eai.tasks.assimilation.observations import ObservationError, ObservationOperator, cholesky
+from eai.variational.batch import Batch
+from eai.variational.covariance import Covariance
+from eai.variational.newton import damped_newton
+from eai.variational.observations import ObservationError, ObservationOperator, cholesky
 
 
 class Regression(NamedTuple):

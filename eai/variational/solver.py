@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eai.core.errors import require
-from eai.tasks.assimilation.batch import Batch
-from eai.tasks.assimilation.cost import VariationalCost
-from eai.tasks.assimilation.nets import uniform_analysis_filter
+from eai.variational.batch import Batch
+from eai.variational.cost import VariationalCost
+from eai.variational.nets import uniform_analysis_filter
 
 
 class Descent:

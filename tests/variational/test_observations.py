@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from eai.tasks.assimilation.batch import Batch
-from eai.tasks.assimilation.observations import (
+from eai.variational.batch import Batch
+from eai.variational.observations import (
     Interpolation,
     ObservationError,
     ObservationNetwork,
@@ -19,7 +19,7 @@ from eai.tasks.assimilation.observations import (
     PointwiseFunction,
     WindowAverage,
 )
-from tests.tasks.assimilation.cases import (
+from tests.variational.cases import (
     ERRORS,
     OPERATORS,
     B,

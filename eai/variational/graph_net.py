@@ -10,9 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from eai.core.errors import require
-from eai.tasks.assimilation.batch import Batch
-from eai.tasks.assimilation.cost import VariationalCost
-from eai.tasks.assimilation.nets import dtype_of, observation_density, seen_innovations, uniform_increment
+from eai.variational.batch import Batch
+from eai.variational.cost import VariationalCost
+from eai.variational.nets import dtype_of, observation_density, seen_innovations, uniform_increment
 
 UNITS = 60  # of angle in a turn, for the lengths of edges
 UNIT_DENSITY = 100.0  # one observation of σ = 0.1 per unit of angle: near zero for the logarithm that the net sees
