@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.report import Result, Table, finish, middle, parser
+from eai.tasks.assimilation.data import Curves, Twin
 from eai.variational.batch import Batch
 from eai.variational.cost import VariationalCost
 from eai.variational.covariance import GaussianCovariance
-from eai.tasks.assimilation.data import Curves, Twin
 from eai.variational.nets import CircularConvolution, IncrementMLP
 from eai.variational.observations import ObservationError, ObservationNetwork, PointValue
 from eai.variational.solver import UnrolledSolver, conjugate_gradients

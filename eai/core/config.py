@@ -33,6 +33,7 @@ from eai.core.files import flat_keys
 from eai.core.schema import Experiment
 from eai.core.trust import hints_of, holds_no_nodes, kinds_in, root_kinds, trusted, whitelist
 
+_PATHS = ("init_from", "model.forecast")  # beside data's own
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_"}
 _BANNED_KEYS = {"_recursive_", "_args_"}
 _LOOSELY_TYPED = ("neuralop", "torch_geometric")  # libraries whose hints leave out that null is allowed
@@ -69,7 +70,8 @@ def portable(cfg: DictConfig) -> DictConfig:
             except OmegaConfBaseException as error:
                 raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
             value = OmegaConf.select(copy, key)
-        if isinstance(value, str) and (key == "init_from" or (key.startswith("data.") and key.endswith(".path"))):
+        is_path = key in _PATHS or (key.startswith("data.") and key.endswith(".path"))
+        if is_path and isinstance(value, str) and "${" not in value:
             OmegaConf.update(copy, key, str(Path(value).resolve()))
     copy.resume = None
     return copy

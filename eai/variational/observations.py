@@ -96,6 +96,40 @@ class ObservationNetwork:
         return chosen.gather(1, torch.rand(chosen.shape, generator=generator, device=device).argsort(1))
 
 
+class RegularNetwork(ObservationNetwork):
+    """Every k-th grid point, the same in every sample.
+
+    Args:
+        n: grid points, a multiple of ``every``.
+        every: k; 1 observes every point.
+        offset: the first observed point.
+    """
+
+    def __init__(self, n: int, every: int = 1, offset: int = 0) -> None:
+        require(every >= 1 and n % every == 0, "every", f"a divisor of n = {n}", every)
+        require(0 <= offset < every, "offset", f"0 to {every - 1}", offset)
+        super().__init__(n // every, moving=False)
+        self.every, self.offset = every, offset
+
+    def _indices(self, count: int, n: int, generator: torch.Generator) -> Int[Tensor, "b p"]:
+        points = torch.arange(self.offset, n, self.every, device=generator.device)
+        return points[None].expand(count, -1)
+
+
+class ShareNetwork(ObservationNetwork):
+    """A share of the grid points, drawn at random: once, or anew for every sample.
+
+    Args:
+        n: grid points.
+        share: of them that is observed, above 0; at least one is.
+        moving: new positions in every sample.
+    """
+
+    def __init__(self, n: int, share: float = 0.5, moving: bool = True) -> None:
+        require(0 < share <= 1, "share", "above 0, at most 1", share)
+        super().__init__(max(1, round(share * n)), moving=moving)
+
+
 class ObservationOperator(nn.Module, ABC):
     """H: from a state to the observed quantities."""
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from eai.tasks.assimilation.data import Slides
 from eai.variational.batch import Batch
 from eai.variational.cost import SlidesCost, VariationalCost
 from eai.variational.covariance import GaussianCovariance, SlidesCovariance
-from eai.tasks.assimilation.data import Slides
 from eai.variational.observations import (
     Interpolation,
     ObservationError,

@@ -7,10 +7,12 @@ import torch
 from torch import nn
 
 from eai.core.errors import ConfigError
+from eai.tasks.assimilation.data import Curves, Twin
+from eai.tasks.assimilation.scores import analysis_diagnostics, final_scores, with_fewer_observations
+from eai.tasks.assimilation.task import Assimilation
 from eai.variational.batch import Batch
 from eai.variational.cost import VariationalCost
 from eai.variational.covariance import GaussianCovariance, SlidesCovariance
-from eai.tasks.assimilation.data import Curves, Twin
 from eai.variational.graph_net import ObservationGraphNet
 from eai.variational.nets import (
     CircularConvolution,
@@ -27,9 +29,7 @@ from eai.variational.observations import (
     PointValue,
     PointwiseFunction,
 )
-from eai.tasks.assimilation.scores import analysis_diagnostics, final_scores, with_fewer_observations
 from eai.variational.solver import Descent, UnrolledSolver, conjugate_gradients
-from eai.tasks.assimilation.task import Assimilation
 
 N, P = 13, 5
 

@@ -9,6 +9,7 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 import eai.variational.newton
+from eai.tasks.assimilation.scores import analysis_diagnostics
 from eai.variational.batch import Batch
 from eai.variational.cost import VariationalCost
 from eai.variational.covariance import GaussianCovariance
@@ -22,7 +23,6 @@ from eai.variational.observations import (
     PointwiseFunction,
     WindowAverage,
 )
-from eai.tasks.assimilation.scores import analysis_diagnostics
 from eai.variational.solver import Descent, UnrolledSolver, conjugate_gradients, descend
 from tests.variational.cases import (
     OPERATORS,

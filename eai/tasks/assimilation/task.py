@@ -53,9 +53,6 @@ from eai.core.learn.ranks import from_rank_zero, rank
 from eai.core.learn.scores import PerSample
 from eai.core.learn.task import Task
 from eai.tasks.assimilation import multiplications, plots
-from eai.variational.batch import Batch
-from eai.variational.cost import Cost, VariationalCost
-from eai.variational.covariance import FixedDouble
 from eai.tasks.assimilation.data import Twin, in_truth
 from eai.tasks.assimilation.scores import (
     analysis_diagnostics,
@@ -64,8 +61,11 @@ from eai.tasks.assimilation.scores import (
     ratio_by_number,
     with_fewer_observations,
 )
-from eai.variational.solver import UnrolledSolver, best_scale, conjugate_gradients
 from eai.tasks.assimilation.tuning import METHODS, Factors
+from eai.variational.batch import Batch
+from eai.variational.cost import Cost, VariationalCost
+from eai.variational.covariance import FixedDouble
+from eai.variational.solver import UnrolledSolver, best_scale, conjugate_gradients
 
 log = logging.getLogger("eai")
 RIVAL_STEPS = 8  # of conjugate gradients, beside a net that has no steps of its own

@@ -8,12 +8,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from eai.tasks.assimilation.data import RandomFields, Slides, Twin, in_truth
+from eai.tasks.assimilation.multiplications import of_layers, of_methods
+from eai.tasks.assimilation.scores import (
+    analysis_diagnostics,
+    departures_of_all,
+    final_scores,
+    ratio_by_number,
+    with_fewer_observations,
+)
+from eai.tasks.assimilation.task import Assimilation
 from eai.variational.batch import Batch
 from eai.variational.cost import VariationalCost
 from eai.variational.covariance import GaussianCovariance
-from eai.tasks.assimilation.data import RandomFields, Slides, Twin, in_truth
 from eai.variational.graph_net import ObservationGraphNet
-from eai.tasks.assimilation.multiplications import of_layers, of_methods
 from eai.variational.nets import CircularConvolution, IncrementMLP, TutorialMLP
 from eai.variational.observations import (
     Interpolation,
@@ -23,15 +31,7 @@ from eai.variational.observations import (
     PointwiseFunction,
     WindowAverage,
 )
-from eai.tasks.assimilation.scores import (
-    analysis_diagnostics,
-    departures_of_all,
-    final_scores,
-    ratio_by_number,
-    with_fewer_observations,
-)
 from eai.variational.solver import UnrolledSolver, best_scale, conjugate_gradients
-from eai.tasks.assimilation.task import Assimilation
 from tests.variational.cases import N, P, dense_h, dense_r, double
 
 COST = VariationalCost(GaussianCovariance(N, 0.7, 0.9, 0.01), Interpolation(), ObservationError(0.2, sigma_max=0.6))

@@ -11,15 +11,15 @@ import eai
 from eai.core.errors import ConfigError
 from eai.core.files import read_json
 from eai.core.run.finished import evaluate
+from eai.tasks.assimilation.data import RandomFields, Twin, in_truth
+from eai.tasks.assimilation.task import Assimilation
+from eai.tasks.assimilation.tuning import METHODS, Factors, desroziers, likelihood
 from eai.variational.batch import Batch
 from eai.variational.cost import SlidesCost, VariationalCost
 from eai.variational.covariance import Covariance, GaussianCovariance, SOARCovariance
-from eai.tasks.assimilation.data import RandomFields, Twin, in_truth
 from eai.variational.nets import IncrementMLP
 from eai.variational.observations import Interpolation, ObservationError, ObservationNetwork
 from eai.variational.solver import UnrolledSolver
-from eai.tasks.assimilation.task import Assimilation
-from eai.tasks.assimilation.tuning import METHODS, Factors, desroziers, likelihood
 from tests.runs import Train, composed
 from tests.variational.cases import CASES, COVARIANCES, Case, N, P, dense_h, dense_r, double
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from eai.core.learn.data import Split
+from eai.tasks.assimilation.data import Curves, Prior, RandomFields, Slides, Twin
 from eai.variational.batch import Batch
 from eai.variational.covariance import GaussianCovariance, grid
-from eai.tasks.assimilation.data import Curves, Prior, RandomFields, Slides, Twin
 from eai.variational.observations import (
     Interpolation,
     ObservationError,
