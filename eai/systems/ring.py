@@ -16,7 +16,7 @@ from eai.variational.covariance import power_law_spectrum
 class Ring(System):
     """x_{t+1} = a S x_t + q_t: the wave of slide 2.1 with noise, for which the Kalman filter is the optimum.
 
-    S shifts by ``courant`` cells, by Fourier interpolation; q ~ N(0, (1 − a²) C), so that the climate is N(0, C), C
+    S shifts by ``courant`` cells, by Fourier interpolation; q ~ N(0, C − a² S C Sᵀ), so that the climate is N(0, C), C
     having the eigenvalues of :class:`eai.variational.covariance.PowerLawCovariance`.
 
     Args:
@@ -49,6 +49,8 @@ class Ring(System):
         shift = torch.exp(-2j * math.pi * courant / n * k)
         if n % 2 == 0:
             shift[-1] = math.cos(math.pi * courant)  # the grid cannot tell the phase of its highest mode
+        # What is forgotten is renewed, mode by mode: the highest one may be forgotten faster.
+        self._renewed = self.spectrum * (1 - (memory * shift.abs()) ** 2)
         # As a matrix: at a few dozen points a product is quicker than two transforms.
         self._matrix = memory * torch.fft.irfft(shift[:, None] * torch.fft.rfft(_identity(n), dim=0), n=n, dim=0)
 
@@ -56,15 +58,18 @@ class Ring(System):
         return state @ self._matrix.to(state).T
 
     def random_states(self, count: int, generator: torch.Generator) -> Float[Tensor, "b n"]:
-        white = torch.randn(count, self.n, dtype=torch.float64, generator=generator, device=generator.device)
-        return torch.fft.irfft(torch.fft.rfft(white) * self.spectrum.to(white.device).sqrt(), n=self.n)
+        return self._fields(self.spectrum, count, generator)
 
     def noise(self, count: int, generator: torch.Generator) -> Float[Tensor, "b n"]:
-        return math.sqrt(1 - self.memory**2) * self.random_states(count, generator)
+        return self._fields(self._renewed, count, generator)
 
     def noise_covariance(self) -> Float[Tensor, "n n"]:
-        column = torch.fft.rfft(_identity(self.n), dim=0) * self.spectrum[:, None]
-        return (1 - self.memory**2) * torch.fft.irfft(column, n=self.n, dim=0)
+        column = torch.fft.rfft(_identity(self.n), dim=0) * self._renewed[:, None]
+        return torch.fft.irfft(column, n=self.n, dim=0)
+
+    def _fields(self, spectrum: Tensor, count: int, generator: torch.Generator) -> Float[Tensor, "b n"]:
+        white = torch.randn(count, self.n, dtype=torch.float64, generator=generator, device=generator.device)
+        return torch.fft.irfft(torch.fft.rfft(white) * spectrum.to(white.device).sqrt(), n=self.n)
 
 
 def _identity(n: int) -> Float[Tensor, "n n"]:

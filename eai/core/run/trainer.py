@@ -53,6 +53,7 @@ def quiet_lightning() -> None:
         r".*ended before the epoch ended and your dataloader is not resumable.*",  # Batches.start_at sees to it
         r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # inside lightning, by torch 2.13
         r".*Checkpoint directory .* exists and is not empty.*",  # a resumed run
+        r".*Found \d+ module\(s\) in eval mode at the start of training.*",  # as a forecast that is not trained
         r".*GPU available but not used.*",  # the accelerator was chosen in the configuration
         r".*The `srun` command is available on your system but is not used.*",  # learn.ranks knows what started us
         r".*it is recommended to use `self.log\(.*sync_dist=True\)`.*",  # scores are reduced before they are logged
