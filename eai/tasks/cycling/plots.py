@@ -137,7 +137,9 @@ def innovations(departures: Float[Tensor, "b t p"], mask: Float[Tensor, "b t p"]
     square = departures.square().sum() / mask.sum()
     right.axhline(0, color=TRUTH, lw=0.8)
     right.bar(list(lags), [(one / square).item() for one in product], color=PREDICTION)
-    right.set(xlabel="lag (intervals)", ylabel="autocorrelation", ylim=(-0.3, 0.3))
+    right.set(xlabel="lag (intervals)", ylabel="autocorrelation", xticks=list(lags)[::2])
+    most_seen = max(0.05, max(abs(one / square).item() for one in product))
+    right.set_ylim(-1.1 * most_seen, 1.1 * most_seen)
     right.grid(alpha=0.3)
     return figure
 

@@ -64,7 +64,8 @@ class References:
             f"enkf_{one}": lambda batch: self._tuned(PerturbedObservations, one).run(batch, self._leads),
             f"enkf_sqrt_{two}": lambda batch: self._tuned(EnsembleTransform, two).run(batch, self._leads),
         }
-        if data.network.slots < data.n:
+        # Where there is more to know than members can, localisation is what makes an ensemble work.
+        if data.network.slots < data.n or data.n > one:
             methods[f"letkf_{three}"] = lambda batch: self._tuned(LocalTransform, three).run(batch, self._leads)
         if data.system.linear and data.operator.linear:
             methods["kalman"] = partial(kalman, data, leads=self._leads)

@@ -13,7 +13,7 @@ Scores (``val/…`` and ``test/…``), over the analyses after the spin-up:
 
 Reference methods, on the same cycles (:mod:`eai.tasks.cycling.references`): ``free_run``, ``optimal_interpolation``,
 ``var3d``, ``enkf_<N>`` (perturbed observations), ``enkf_sqrt_<N>`` (random rotations), ``letkf_<N>`` where points are
-unobserved, and where the system is linear ``kalman`` and ``kalman_steady``, the optimum.
+unobserved or more than 40, and where the system is linear ``kalman`` and ``kalman_steady``, the optimum.
 
 ``measurements.json`` holds ``seconds_per_analysis`` of each method beside its seconds per cycle, what was tuned, and
 of ensembles ``spread_skill``, the analyses' spread over their error, √(mean of squares); 1 is consistent.

@@ -11,9 +11,11 @@ import torch
 from omegaconf import OmegaConf
 
 from eai.core.cli import CONFIG_DIR
+from eai.systems.lorenz import Lorenz96
 from eai.tasks.dynamics import advection
 from eai.tasks.dynamics.advection import Advection2D, Fourier, VariableSpeed, band_limited
 from eai.tasks.dynamics.burgers import Burgers, pseudo_spectral
+from eai.tasks.dynamics.chaos import Lorenz96Trajectories
 from eai.tasks.dynamics.data import RandomFields
 from eai.tasks.dynamics.schemes import (
     translate,
@@ -179,3 +181,13 @@ def test_data_of_a_million_points_are_made_and_exact() -> None:
     data = Fourier(nx=nx, speed=2 * math.pi * 2 / nx, n_train=1, n_val=1, n_test=1, nt=3, nt_test=2, batch_size=1)
     u = data.batch("train").u[0, :, :, 0]
     torch.testing.assert_close(u[2], u[0].roll(4), rtol=0, atol=1e-5)
+
+
+def test_lorenz96_trajectories_are_those_of_the_system_that_cycling_assimilates_into() -> None:
+    data = Lorenz96Trajectories(nx=12, n_train=2, n_val=2, n_test=3, nt_test=4, batch_size=2)
+    batch, system = data.batch("test"), Lorenz96(12)
+    u = batch.u[:, :, :, 0].double()
+    torch.testing.assert_close(system.step(u[:, 0]).float(), batch.u[:, 1, :, 0], rtol=1e-4, atol=1e-4)
+    assert batch.static.shape == (3, 12, 0)
+    assert data.shape == (12,)
+    assert data.interval == 0.05
