@@ -32,7 +32,7 @@ class Ensemble(ABC):
     Args:
         data: the cycles; their H and R.
         model: the forecast of one interval.
-        climate: the covariance of the model's climate.
+        climate: states of the model's climate, of which the first members are drawn.
         members: N, at least 2.
         inflation: factor of the analysis perturbations, at least 1.
         radius: of localisation, in grid points; None: without.
@@ -44,7 +44,7 @@ class Ensemble(ABC):
         self,
         data: Cycles,
         model: nn.Module,
-        climate: Float[Tensor, "n n"],
+        climate: Float[Tensor, "s n"],
         members: int,
         inflation: float = 1.0,
         radius: float | None = None,
@@ -71,9 +71,10 @@ class Ensemble(ABC):
             batch: the cycles.
             leads: of the forecasts from the mean of the analyses.
         """
-        data, device, (count, n) = self._data, batch.y.device, batch.start.shape
+        data, device, count = self._data, batch.y.device, len(batch.start)
         generator = torch.Generator(device).manual_seed(data.seed)
-        ensemble = data.system.random_states(count * self.members, generator).float().view(count, self.members, n)
+        drawn = torch.randint(len(self._climate), (count, self.members), generator=generator, device=device)
+        ensemble = self._climate[drawn].float()
         analyses, backgrounds, spread = [], [], []
         for time in range(batch.y.shape[1] - data.ahead):
             mean = ensemble.mean(1)
@@ -95,7 +96,7 @@ class Ensemble(ABC):
 
     def _begin(self, ensemble: Members, observed: variational.Batch, generator: torch.Generator) -> Members:
         """The first analysis: the members know nothing yet, and the climate's covariance takes the place of theirs."""
-        static, (count, k, n) = StaticGain(self._data, self._climate), ensemble.shape
+        static, (count, k, n) = StaticGain(self._data, self._climate.T.cov().float()), ensemble.shape
         each = variational.Batch(*(field.repeat_interleave(k, 0) for field in observed))
         noise = torch.randn(each.y.shape, generator=generator, device=each.y.device)
         perturbed = each.y + noise * self._data.obs_error.std(each).float()

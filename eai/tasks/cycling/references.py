@@ -74,9 +74,8 @@ class References:
         return methods
 
     @cached_property
-    def _climate(self) -> tuple[Float[Tensor, " n"], Float[Tensor, "n n"]]:
-        states = climate(self._data)
-        return states.mean(0), states.T.cov()
+    def _climate(self) -> Float[Tensor, "s n"]:
+        return climate(self._data)
 
     def _validation(self, cycles: int = CYCLES, steps: int = STEPS) -> Batch:
         return _first_cycles(self._data.batch("val", cycles), steps + self._data.ahead)
@@ -93,9 +92,9 @@ class References:
 
     def _optimal_interpolation(self, batch: Batch) -> Estimate:
         """The analysis of the climate's mean, with the climate's covariance, at each time by itself."""
-        mean, covariance = (part.to(batch.y.device) for part in self._climate)
-        gain = StaticGain(self._data, covariance.float())
-        middle = mean.float().expand(len(batch.y), -1)
+        states = self._climate.to(batch.y.device)
+        gain = StaticGain(self._data, states.T.cov().float())
+        middle = states.mean(0).float().expand(len(batch.y), -1)
         return self._static(batch, lambda observed: gain(observed._replace(xb=middle)))
 
     def _var3d(self, batch: Batch, covariance: Float[Tensor, "n n"]) -> Estimate:
@@ -113,7 +112,7 @@ class References:
                 tried.append((self._skill(estimate, batch), scale * shape, estimate))
             return min(tried, key=lambda one: one[0])
 
-        first = best(self._climate[1].to(batch.y.device))
+        first = best(self._climate.to(batch.y.device).T.cov())
         steps = first[2].background.shape[1]
         error = (first[2].background - batch.truth[:, :steps])[:, steps // 2 :].flatten(0, 1)
         second = best((error.T @ error / len(error)).double())
@@ -134,10 +133,10 @@ class References:
         if kind not in self._kept:
             local = kind is LocalTransform
             batch = self._validation(LOCAL_CYCLES, LOCAL_STEPS) if local else self._validation()
-            covariance = self._climate[1].float().to(batch.y.device)
+            states = self._climate.to(batch.y.device)
             tried = []
             for radius, inflation in product(RADII, LOCAL_INFLATIONS) if local else product((None,), INFLATIONS):
-                method = kind(self._data, self._model, covariance, members, inflation, radius)
+                method = kind(self._data, self._model, states, members, inflation, radius)
                 tried.append((self._skill(method.run(batch, 0), batch), method))
             self._kept[kind] = min(tried, key=lambda one: one[0])[1]
         return self._kept[kind]

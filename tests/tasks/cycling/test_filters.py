@@ -51,7 +51,7 @@ def test_update_of_a_large_ensemble_is_that_of_kalman(kind: type[Ensemble], gene
     batch = data.batch("test", 1)
     ensemble = data.system.random_states(members, generator).float()[None]
     # A radius beyond the ring: nothing is localised.
-    method = kind(data, Exact(data.system), torch.eye(N), members, radius=1e6 if kind is LocalTransform else None)
+    method = kind(data, Exact(data.system), ensemble[0], members, radius=1e6 if kind is LocalTransform else None)
     observed = at(batch, 0, ensemble.mean(1))
     after = method.update(ensemble, observed, generator)[0].double()
     p, h = ensemble[0].double().T.cov(), EYE[batch.obs_index[0, 0]]
