@@ -48,8 +48,8 @@ class RecurrentConvolution(nn.Module):
     """x_a = x_b + g ∗ d + f(d, w, x_b, h): circular convolutions with a gated memory h; the same weights for any n.
 
     d is the innovation on the grid, H'ᵀ R⁻¹ (y − H(x_b)), and w = H'ᵀ R⁻¹ 1 says how much is observed there, R in units
-    of the mean σ². g is a linear gain; f are convolutions with skip connections. The memory follows the gate of a
-    minimal recurrent unit, h ← s h + (1 − s) tanh(c): what was uncertain before.
+    of the mean σ². g is a linear gain; f are convolutions with skip connections. The memory is that of
+    a minimal gated unit (Zhou et al. 2016), h ← s h + (1 − s) tanh(c): what was uncertain before.
 
     Args:
         operator: H.

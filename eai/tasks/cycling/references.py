@@ -51,7 +51,7 @@ class References:
 
     def __init__(self, data: Cycles, leads: int, members: tuple[int, int, int] = (40, 24, 20)) -> None:
         self._data, self._leads, self._members = data, leads, members
-        self._model, self._operator = Exact(data.system), data.operator
+        self._model = Exact(data.system)
 
     def methods(self) -> dict[str, Method]:
         """By name, the cheapest first."""
