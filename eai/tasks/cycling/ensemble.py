@@ -74,7 +74,7 @@ class Ensemble(ABC):
         data, device, count = self._data, batch.y.device, len(batch.start)
         generator = torch.Generator(device).manual_seed(data.seed)
         drawn = torch.randint(len(self._climate), (count, self.members), generator=generator, device=device)
-        ensemble = self._climate[drawn].float()
+        ensemble = self._climate.to(device)[drawn].float()
         analyses, backgrounds, spread = [], [], []
         for time in range(batch.y.shape[1] - data.ahead):
             mean = ensemble.mean(1)
@@ -96,7 +96,8 @@ class Ensemble(ABC):
 
     def _begin(self, ensemble: Members, observed: variational.Batch, generator: torch.Generator) -> Members:
         """The first analysis: the members know nothing yet, and the climate's covariance takes the place of theirs."""
-        static, (count, k, n) = StaticGain(self._data, self._climate.T.cov().float()), ensemble.shape
+        static = StaticGain(self._data, self._climate.to(ensemble.device).T.cov().float())
+        count, k, n = ensemble.shape
         each = variational.Batch(*(field.repeat_interleave(k, 0) for field in observed))
         noise = torch.randn(each.y.shape, generator=generator, device=each.y.device)
         perturbed = each.y + noise * self._data.obs_error.std(each).float()

@@ -52,6 +52,7 @@ class References:
     def __init__(self, data: Cycles, leads: int, members: tuple[int, int, int] = (40, 24, 20)) -> None:
         self._data, self._leads, self._members = data, leads, members
         self._model = Exact(data.system)
+        self._ensembles: dict[type[Ensemble], Ensemble] = {}  # as tuned
 
     def methods(self) -> dict[str, Method]:
         """By name, the cheapest first."""
@@ -124,22 +125,17 @@ class References:
         made = cycle(lambda observed, memory: (analyse(observed), memory), self._model, batch, batch.start, none, steps)
         return finished(self._model, batch, made.analysis, made.background, self._leads)
 
-    @cached_property
-    def _kept(self) -> dict[type[Ensemble], Ensemble]:
-        return {}
-
     def _tuned(self, kind: type[Ensemble], members: int) -> Ensemble:
         """The method with the inflation, and radius, of the least error on validation data."""
-        if kind not in self._kept:
+        if kind not in self._ensembles:
             local = kind is LocalTransform
             batch = self._validation(LOCAL_CYCLES, LOCAL_STEPS) if local else self._validation()
-            states = self._climate.to(batch.y.device)
             tried = []
             for radius, inflation in product(RADII, LOCAL_INFLATIONS) if local else product((None,), INFLATIONS):
-                method = kind(self._data, self._model, states, members, inflation, radius)
+                method = kind(self._data, self._model, self._climate, members, inflation, radius)
                 tried.append((self._skill(method.run(batch, 0), batch), method))
-            self._kept[kind] = min(tried, key=lambda one: one[0])[1]
-        return self._kept[kind]
+            self._ensembles[kind] = min(tried, key=lambda one: one[0])[1]
+        return self._ensembles[kind]
 
     def tuned_to(self) -> Mapping[str, Mapping[str, float]]:
         """What each ensemble that was run was tuned to."""
@@ -148,7 +144,7 @@ class References:
                 "inflation": method.inflation,
                 **({"radius": method.radius} if method.radius else {}),
             }
-            for kind, method in self._kept.items()
+            for kind, method in self._ensembles.items()
         }
 
 
