@@ -31,7 +31,7 @@ from eai.core.directory import RESOLVER
 from eai.core.errors import ConfigError
 from eai.core.files import flat_keys
 from eai.core.schema import Experiment
-from eai.core.trust import hints_of, holds_no_nodes, kinds_in, root_kinds, trusted, whitelist
+from eai.core.trust import OPTIMIZERS, hints_of, holds_no_nodes, kinds_in, root_kinds, trusted, whitelist
 
 _PATHS = ("init_from", "model.forecast")  # beside data's own
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_"}
@@ -221,11 +221,13 @@ def _check_arguments(key: str, target: Callable[..., Any], arguments: Mapping[st
     hints = hints_of(_signed(target))
     for name, value in arguments.items():
         if name not in parameters or parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
-            if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+            open_ended = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+            # The library's optimizers take any key, and ignore those that they do not know.
+            if open_ended and target.__module__.partition(".")[0] != OPTIMIZERS:
                 continue
             close = get_close_matches(name, parameters, n=1)
             guess = f"; did you mean {close[0]!r}?" if close else ""
-            known = ", ".join(parameters)
+            known = ", ".join(each for each in parameters if parameters[each].kind is not inspect.Parameter.VAR_KEYWORD)
             raise ConfigError(f"{_join(key, name)}: unknown key{guess} (known here: {known})")
         if value is None and target.__module__.partition(".")[0] in _LOOSELY_TYPED:
             continue

@@ -43,7 +43,7 @@ RESOLVER = re.compile(r"\$\{[\w.]*:")
 _MOVED = re.compile(
     r"\beai\.tasks\.assimilation\.(?=(cost|covariance|estimated_covariance|graph_net|nets|observations|solver)\.)"
 )
-_PACKAGES = ("eai", "torch", "torch_geometric", "lightning", "hydra-core", "omegaconf", "numpy")
+_PACKAGES = ("eai", "torch", "torch_geometric", "lightning", "hydra-core", "omegaconf", "numpy", "pytorch_optimizer")
 
 
 def _git_commit() -> str | None:

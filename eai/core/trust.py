@@ -41,7 +41,8 @@ _LOGGERS = (
 # Trusted one by one: their modules hold more than a configuration needs.
 _ALONE = (_TRAINER, _SWA, *_LOGGERS)
 _OPTIM, _SCHEDULERS = "torch.optim", "torch.optim.lr_scheduler"
-_OPTIM_MODULES = (_OPTIM, _SCHEDULERS, "torch.optim.swa_utils")
+OPTIMIZERS = "pytorch_optimizer"  # a library of further ones, as SOAP
+_OPTIM_MODULES = (_OPTIM, _SCHEDULERS, "torch.optim.swa_utils", OPTIMIZERS)
 _ONE_GRADIENT = "the training step takes one gradient per step"
 _UNUSABLE = {
     "torch.optim.LBFGS": f"{_ONE_GRADIENT}; LBFGS needs several",
@@ -59,7 +60,7 @@ _UNUSABLE = {
 
 def whitelist() -> tuple[str, ...]:
     """Patterns of what Hydra may call for a run."""
-    packages = (*OURS, *LIBRARIES, _OPTIM, *trusted_packages())
+    packages = (*OURS, *LIBRARIES, _OPTIM, OPTIMIZERS, *trusted_packages())
     return (*(f"{package}.*" for package in packages), _TRAINER, *_USABLE_CALLBACKS, *_LOGGERS)
 
 
@@ -103,7 +104,7 @@ def trusted(key: str, target: Any, kinds: tuple[type, ...]) -> Callable[..., Any
     def refused(expected: str) -> ConfigError:
         return ConfigError(f"{key}._target_: expected {expected}, got {target!r}; refused")
 
-    known = f"a class of {', '.join((*OURS, *LIBRARIES))}, {_OPTIM} or {_SCHEDULERS}"
+    known = f"a class of {', '.join((*OURS, *LIBRARIES))}, {_OPTIM}, {OPTIMIZERS} or {_SCHEDULERS}"
     if not isinstance(target, str) or any(part.startswith("_") for part in target.split(".")):
         raise refused(known)
     module, _, name = target.rpartition(".")

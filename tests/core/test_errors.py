@@ -172,6 +172,9 @@ HOSTILE = {
     "a function of torch.optim": "model.optimizer._target_=torch.optim.lr_scheduler.wraps",
     "an import of torch.optim": "model.scheduler._target_=torch.optim.lr_scheduler.Counter",
     "an optimizer for the net": "model.net._target_=torch.optim.Adam",
+    "a function of pytorch_optimizer": "model.optimizer._target_=pytorch_optimizer.load_optimizer",
+    "a loss of pytorch_optimizer": "model.optimizer._target_=pytorch_optimizer.FocalLoss",
+    "a module of pytorch_optimizer": "model.optimizer._target_=pytorch_optimizer.optimizer.torch.save",
     "a number": "model.net._target_=3",
     "a node among the Trainer's arguments": f"+trainer.max_time={NODE}",
     "a node in a list of the Trainer": f"+trainer.callbacks=[{NODE}]",
@@ -229,6 +232,11 @@ def test_function_is_built_where_its_result_belongs() -> None:
 def test_schedule_or_optimizer_that_cannot_work_is_refused_in_one_line(key: str, target: str, message: str) -> None:
     with pytest.raises(ConfigError, match=rf"^model\.{key}\._target_: .*{message}"):
         prepare("task=assimilation", f"model.{key}._target_={target}")
+
+
+def test_unknown_key_of_an_optimizer_that_takes_any_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^model\.optimizer\.weigth_decay: unknown key; did you mean 'weight_decay'"):
+        prepare("task=cycling", "+model.optimizer.weigth_decay=0.1")
 
 
 @pytest.mark.parametrize(
