@@ -216,9 +216,23 @@ def _signed(target: Callable[..., Any]) -> Callable[..., Any]:
     return target.__init__ if inspect.isclass(target) and not is_dataclass(target) else target
 
 
+def _parameters(target: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
+    """The parameters of a call of ``target`` and their hints; ``**kwargs: Unpack[TypedDict]`` stands for its keys."""
+    parameters, hints = dict(inspect.signature(target).parameters), hints_of(_signed(target))
+    for name, parameter in list(parameters.items()):
+        hint = hints.get(name)
+        if parameter.kind is parameter.VAR_KEYWORD and typing.get_origin(hint) is typing.Unpack:
+            (keys,) = typing.get_args(hint)
+            del parameters[name]
+            for key, inner in typing.get_type_hints(keys).items():
+                default = parameter.empty if key in keys.__required_keys__ else None
+                parameters[key] = inspect.Parameter(key, parameter.KEYWORD_ONLY, default=default)
+                hints[key] = inner
+    return parameters, hints
+
+
 def _check_arguments(key: str, target: Callable[..., Any], arguments: Mapping[str, Any], partial: bool = False) -> None:
-    parameters = inspect.signature(target).parameters
-    hints = hints_of(_signed(target))
+    parameters, hints = _parameters(target)
     for name, value in arguments.items():
         if name not in parameters or parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
             open_ended = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())

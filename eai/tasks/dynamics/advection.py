@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar, Unpack
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from eai.core.errors import require
-from eai.tasks.dynamics.data import RandomFields, cells_per_step
+from eai.tasks.dynamics.data import cells_per_step
+from eai.tasks.dynamics.random_fields import RandomFields, Sizes, band_limited, check_ring, of_peak_one
 from eai.tasks.dynamics.schemes import (
     advection_schemes,
     departure,
@@ -33,20 +34,6 @@ T = TypeVar("T")
 FINER, POINTS, ITERATIONS = 8, 8, 6
 
 
-def band_limited(count: int, nx: int, modes: int, generator: torch.Generator) -> Float[Tensor, "b n"]:
-    """Σ_k (a_k cos kx + b_k sin kx)/√modes for k = 1 … modes, a and b ~ N(0, 1): zero mean, unit variance; float64."""
-    spectrum = torch.zeros(count, nx // 2 + 1, dtype=torch.complex128, device=generator.device)
-    parts = torch.randn(2, count, modes, dtype=torch.float64, generator=generator, device=generator.device)
-    spectrum[:, 1 : modes + 1] = torch.complex(parts[0], parts[1]) / (2 * math.sqrt(modes))
-    return torch.fft.irfft(spectrum, n=nx, dim=1, norm="forward")
-
-
-def check_modes(modes: int, nx: int) -> None:
-    require(
-        modes >= 1 and 2 * modes < nx, "modes", f"1 ≤ modes < nx/2 = {nx / 2:g}, or the grid cannot hold them", modes
-    )
-
-
 class Fourier(RandomFields):
     """Random band-limited fields on a ring, carried along at a constant speed: u_t + c u_x = 0, solved exactly.
 
@@ -56,7 +43,7 @@ class Fourier(RandomFields):
         speed: phase advance of wavenumber 1 in radians per step; positive to the right.
         length: of the ring, in length units; only labels the figures.
         peak: whether to scale every initial field to a largest absolute value of 1; else its expected variance is 1.
-        n_train, n_val, n_test, nt, nt_test, batch_size, seed, fresh, device: see :class:`RandomFields`.
+        sizes: see :class:`RandomFields`.
     """
 
     def __init__(
@@ -66,21 +53,11 @@ class Fourier(RandomFields):
         speed: float = 0.6,
         length: float = 10.0,
         peak: bool = False,
-        n_train: int = 512,
-        n_val: int = 64,
-        n_test: int = 128,
-        nt: int = 5,
-        nt_test: int = 21,
-        batch_size: int = 16,
-        seed: int = 0,
-        fresh: bool = False,
-        device: Literal["cpu", "cuda"] = "cpu",
+        **sizes: Unpack[Sizes],
     ) -> None:
-        super().__init__(n_train, n_val, n_test, nt, nt_test, batch_size, seed, fresh, device)
-        require(nx >= 3, "nx", "at least 3", nx)
-        check_modes(modes, nx)
+        super().__init__(**sizes)
+        check_ring(nx, modes, length)
         require(speed != 0, "speed", "not 0", speed)
-        require(length > 0, "length", "above 0", length)
         self.shape, self.modes, self.length, self.peak = (nx,), modes, length, peak
         self.cells = (cells_per_step(speed, nx),)
         self.courant = (abs(self.cells[0]),)
@@ -88,7 +65,7 @@ class Fourier(RandomFields):
     def initial(self, count: int, generator: torch.Generator) -> tuple[Float[Tensor, "b n 1"], Float[Tensor, "b n 0"]]:
         u = band_limited(count, self.shape[0], self.modes, generator)
         if self.peak:
-            u = u / u.abs().amax(1, keepdim=True)
+            u = of_peak_one(u)
         return u[:, :, None], u.new_zeros(*u.shape, 0)
 
     def solve(self, u0: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"], steps: int) -> Float[Tensor, "b l n c"]:
@@ -113,7 +90,7 @@ class VariableSpeed(RandomFields):
         variation: 0 ≤ variation < 1.
         speed_modes: wavenumbers of c, below nx/2.
         length: of the ring, in length units; only labels the figures.
-        n_train, n_val, n_test, nt, nt_test, batch_size, seed, fresh, device: see :class:`RandomFields`.
+        sizes: see :class:`RandomFields`.
     """
 
     def __init__(
@@ -124,19 +101,10 @@ class VariableSpeed(RandomFields):
         variation: float = 0.4,
         speed_modes: int = 2,
         length: float = 10.0,
-        n_train: int = 512,
-        n_val: int = 64,
-        n_test: int = 128,
-        nt: int = 5,
-        nt_test: int = 21,
-        batch_size: int = 16,
-        seed: int = 0,
-        fresh: bool = False,
-        device: Literal["cpu", "cuda"] = "cpu",
+        **sizes: Unpack[Sizes],
     ) -> None:
-        super().__init__(n_train, n_val, n_test, nt, nt_test, batch_size, seed, fresh, device)
-        require(nx >= 3, "nx", "at least 3", nx)
-        check_modes(modes, nx)
+        super().__init__(**sizes)
+        check_ring(nx, modes, length)
         require(
             speed_modes >= 1 and 2 * speed_modes < nx,
             "speed_modes",
@@ -145,7 +113,6 @@ class VariableSpeed(RandomFields):
         )
         require(speed != 0, "speed", "not 0", speed)
         require(0 <= variation < 1, "variation", "0 ≤ variation < 1, so that the air moves everywhere", variation)
-        require(length > 0, "length", "above 0", length)
         self.shape, self.modes, self.length = (nx,), modes, length
         self.mean_cells, self.variation, self.speed_modes = cells_per_step(speed, nx), variation, speed_modes
         self.courant = (abs(self.mean_cells) * (1 + variation),)
@@ -236,7 +203,7 @@ class Advection2D(RandomFields):
         modes: wavenumbers |k| ≤ modes along each axis, below min(ny, nx)/2, all with the same variance; zero mean.
         cells_y, cells_x: cells moved per step along each axis, not both 0.
         length: of the domain along x, in length units; only labels the figures.
-        n_train, n_val, n_test, nt, nt_test, batch_size, seed, fresh, device: see :class:`RandomFields`.
+        sizes: see :class:`RandomFields`.
     """
 
     def __init__(
@@ -247,22 +214,13 @@ class Advection2D(RandomFields):
         cells_y: float = 0.7,
         cells_x: float = 1.3,
         length: float = 10.0,
-        n_train: int = 256,
-        n_val: int = 32,
-        n_test: int = 64,
-        nt: int = 5,
-        nt_test: int = 21,
-        batch_size: int = 8,
-        seed: int = 0,
-        fresh: bool = False,
-        device: Literal["cpu", "cuda"] = "cpu",
+        **sizes: Unpack[Sizes],
     ) -> None:
-        super().__init__(n_train, n_val, n_test, nt, nt_test, batch_size, seed, fresh, device)
+        super().__init__(**sizes)
         require(ny >= 3, "ny", "at least 3", ny)
-        require(nx >= 3, "nx", "at least 3", nx)
-        check_modes(modes, min(ny, nx))
+        check_ring(nx, modes, length)
+        require(2 * modes < ny, "modes", f"modes < ny/2 = {ny / 2:g}, or the grid cannot hold them", modes)
         require(cells_y != 0 or cells_x != 0, "cells_x", "not 0, or cells_y not 0", cells_x)
-        require(length > 0, "length", "above 0", length)
         self.shape, self.modes, self.length = (ny, nx), modes, length
         self.cells = (cells_y, cells_x)
         self.courant = (abs(cells_y), abs(cells_x))

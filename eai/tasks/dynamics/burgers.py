@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal
+from typing import Unpack
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from eai.core.errors import require
-from eai.tasks.dynamics.advection import band_limited, check_modes
-from eai.tasks.dynamics.data import RandomFields
-from eai.tasks.dynamics.schemes import Field, lagrange, points_for, semi_lagrangian_name, trigonometric
+from eai.tasks.dynamics import equations
+from eai.tasks.dynamics.random_fields import RandomFields, Sizes, band_limited, check_ring, of_peak_one
+from eai.tasks.dynamics.schemes import Field, lagrange, points_for, semi_lagrangian_name
 
 FINER = 16  # points of the reference per grid point
 
@@ -22,45 +22,17 @@ FINER = 16  # points of the reference per grid point
 def pseudo_spectral(
     u0: Field, cells: float, diffusion: float, steps: int, finer: int = FINER
 ) -> Float[Tensor, "b l n"]:
-    """u_t + (u²/2)_x = ν u_xx after 1 … ``steps`` steps, by a pseudo-spectral method in float64.
-
-    The trigonometric interpolant of u0 on ``finer`` times as many points; products on half as many points more, so that
-    nothing is aliased; the viscous term exactly by an integrating factor; Runge-Kutta 4 with sub-steps of half a fine
-    cell. On 16 times as many points it is the reference, on the grid's own the strongest scheme of this resolution.
+    """u_t + (u²/2)_x = ν u_xx after 1 … ``steps`` steps, in sub-steps of half a fine cell where |u| is 1.
 
     Args:
-        u0: initial fields, |u| ≤ 1.
+        u0: initial fields.
         cells: grid cells that u = 1 moves per step.
         diffusion: ν in grid cells² per step.
         steps: number of steps.
-        finer: points per grid point.
+        finer: points per grid point, see :func:`eai.tasks.dynamics.equations.pseudo_spectral`.
     """
-    coarse = u0.shape[1]
-    n = coarse * finer
-    padded = 2 * math.ceil(3 * n / 4)
-    substeps = math.ceil(2 * cells * finer)
-    k = torch.fft.rfftfreq(n, 1 / n, dtype=torch.float64, device=u0.device)
-    # One step and one grid cell are the units; mode k has the wavenumber 2π k/coarse there.
-    wavenumber = 2 * math.pi / coarse * k
-    half = torch.exp(-diffusion * wavenumber**2 / (2 * substeps))
-    # The grid cannot tell the phase of the highest mode of an even number of points: it has no slope.
-    slope = -0.5j * cells / substeps * wavenumber * (2 * k < n) * (padded / n)
-
-    def tendency(modes: Tensor) -> Tensor:
-        square = torch.fft.irfft(modes, n=padded, dim=1).square()
-        return slope * torch.fft.rfft(square, dim=1)[:, : n // 2 + 1]
-
-    u = u0.double()
-    modes, states = torch.fft.rfft(trigonometric(u, finer) if finer > 1 else u, dim=1), []
-    for _ in range(steps):
-        for _ in range(substeps):
-            a = tendency(modes)
-            b = tendency(half * (modes + a / 2))
-            c = tendency(half * modes + b / 2)
-            d = tendency(half * (half * modes + c))
-            modes = half * (half * (modes + a / 6) + (b + c) / 3) + d / 6
-        states.append(torch.fft.irfft(modes, n=n, dim=1)[:, ::finer])
-    return torch.stack(states, dim=1)
+    equation = equations.Equation(convection=cells, diffusion=diffusion)
+    return equations.pseudo_spectral(u0, equation, steps, finer, substeps=math.ceil(2 * cells * finer))
 
 
 class Burgers(RandomFields):
@@ -75,7 +47,7 @@ class Burgers(RandomFields):
         cells: cells that u = 1 moves per step, above 0.
         diffusion: ν in cells² per step, above 0; a front from u = 1 to −1 is about 4 ν/cells cells wide.
         length: of the ring, in length units; only labels the figures.
-        n_train, n_val, n_test, nt, nt_test, batch_size, seed, fresh, device: see :class:`RandomFields`.
+        sizes: see :class:`RandomFields`.
     """
 
     def __init__(
@@ -85,28 +57,18 @@ class Burgers(RandomFields):
         cells: float = 1.0,
         diffusion: float = 0.15,
         length: float = 10.0,
-        n_train: int = 256,
-        n_val: int = 32,
-        n_test: int = 64,
-        nt: int = 8,
-        nt_test: int = 29,
-        batch_size: int = 16,
-        seed: int = 0,
-        fresh: bool = False,
-        device: Literal["cpu", "cuda"] = "cpu",
+        **sizes: Unpack[Sizes],
     ) -> None:
-        super().__init__(n_train, n_val, n_test, nt, nt_test, batch_size, seed, fresh, device)
-        require(nx >= 3, "nx", "at least 3", nx)
-        check_modes(modes, nx)
+        super().__init__(**sizes)
+        check_ring(nx, modes, length)
         require(cells > 0, "cells", "above 0", cells)
         require(diffusion > 0, "diffusion", "above 0", diffusion)
-        require(length > 0, "length", "above 0", length)
         self.shape, self.modes, self.length = (nx,), modes, length
         self.cells, self.diffusion, self.courant = cells, diffusion, (cells,)
 
     def initial(self, count: int, generator: torch.Generator) -> tuple[Float[Tensor, "b n 1"], Float[Tensor, "b n 0"]]:
         u = band_limited(count, self.shape[0], self.modes, generator)
-        u = u / u.abs().amax(1, keepdim=True)
+        u = of_peak_one(u)
         return u[:, :, None], u.new_zeros(*u.shape, 0)
 
     def solve(self, u0: Float[Tensor, "b n 1"], static: Float[Tensor, "b n s"], steps: int) -> Float[Tensor, "b l n 1"]:

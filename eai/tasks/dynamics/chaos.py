@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Unpack
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from eai.systems.lorenz import Lorenz96
-from eai.tasks.dynamics.data import RandomFields
+from eai.tasks.dynamics.random_fields import RandomFields, Sizes
 
 
 class Lorenz96Trajectories(RandomFields):
@@ -21,7 +21,7 @@ class Lorenz96Trajectories(RandomFields):
     Args:
         nx: points, at least 4.
         forcing, dt, interval: see :class:`eai.systems.lorenz.Lorenz96`.
-        n_train, n_val, n_test, nt, nt_test, batch_size, seed, fresh, device: see :class:`RandomFields`.
+        sizes: see :class:`RandomFields`.
     """
 
     def __init__(
@@ -30,17 +30,9 @@ class Lorenz96Trajectories(RandomFields):
         forcing: float = 8.0,
         dt: float = 0.05,
         interval: float = 0.05,
-        n_train: int = 256,
-        n_val: int = 16,
-        n_test: int = 64,
-        nt: int = 41,
-        nt_test: int = 29,
-        batch_size: int = 32,
-        seed: int = 0,
-        fresh: bool = False,
-        device: Literal["cpu", "cuda"] = "cpu",
+        **sizes: Unpack[Sizes],
     ) -> None:
-        super().__init__(n_train, n_val, n_test, nt, nt_test, batch_size, seed, fresh, device)
+        super().__init__(**sizes)
         self.system = Lorenz96(nx, forcing, dt, interval)
         self.interval, self.shape, self.length, self.modes = interval, (nx,), float(nx), nx // 2 - 1
         self.courant = (max(1.0, 10 * interval),)  # a wave group moves a few points in a unit of time

@@ -62,48 +62,6 @@ class Trajectories(DataModule[Batch]):
         return torch.arange(self.shape[-1], dtype=torch.float64) * (self.length / self.shape[-1])
 
 
-class RandomFields(Trajectories):
-    """Trajectories from random initial fields, the three splits from three seeds.
-
-    Args:
-        n_train, n_val, n_test: trajectories per split.
-        nt: states of a training trajectory, at least 2.
-        nt_test: states of a validation or test trajectory, at least 2: the horizon of the scores.
-        batch_size, seed, device: see :class:`eai.core.learn.data.DataModule`.
-        fresh: new training trajectories in every epoch.
-    """
-
-    def __init__(
-        self,
-        n_train: int,
-        n_val: int,
-        n_test: int,
-        nt: int,
-        nt_test: int,
-        batch_size: int,
-        seed: int,
-        fresh: bool,
-        device: Literal["cpu", "cuda"],
-    ) -> None:
-        super().__init__(batch_size, seed, fresh, device)
-        for name, size in (("n_train", n_train), ("n_val", n_val), ("n_test", n_test)):
-            require(size >= 1, name, "at least 1", size)
-        require(nt >= 2, "nt", "at least 2 states", nt)
-        require(nt_test >= 2, "nt_test", "at least 2 states", nt_test)
-        self.sizes: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
-        self.nt, self.nt_test, self.horizon = nt, nt_test, nt - 1
-
-    @abstractmethod
-    def initial(self, count: int, generator: torch.Generator) -> tuple[Float[Tensor, "b n c"], Float[Tensor, "b n s"]]:
-        """Draw initial states and static features, in float64."""
-
-    def generate(self, split: Split, generator: torch.Generator) -> Batch:
-        u0, static = self.initial(self.sizes[split], generator)
-        steps = (self.nt if split == "train" else self.nt_test) - 1
-        u = torch.cat([u0[:, None], self.solve(u0, static, steps)], dim=1)
-        return Batch(u.float(), static.float())
-
-
 class SingleWave(Trajectories):
     """The wave of slide 2.1: u(x, t) = sin(2π x/length − speed · t) at x = i · length/nx and t = 0 … nt−1.
 

@@ -9,10 +9,15 @@ Scores (``val/…`` and ``test/…``; means over all samples of the split; lead 
   same amplitude. A rollout that leaves all bounds counts as 1000.
 * ``acc/lead_01`` …: correlation of the anomalies from climatology, the mean of the training data.
 * ``skill_persistence/lead_01`` … = 1 − MSE / MSE of persistence, at one lead; ``skill_persistence``: of single steps.
+* ``gmean_100``, ``gmean_200``: geometric mean over the first 100 and 200 leads of the mean nRMSE at each; only where
+  there are as many.
 * ``useful_lead_time``: steps until the anomaly correlation first falls below 0.6, at most the horizon.
 * ``amplitude_error/mode_01`` …, ``phase_error/mode_01`` …: per wavenumber (in 2-D: shell of wavenumbers)
   of the first step; | |û_p|/|û_t| − 1 | and |arg û_p û_t*| in radians, weighted with the truth's variance.
 * ``mass_drift``: |mean of the last rolled-out state − mean of the truth| / rms(truth).
+
+``measurements.json`` has the network's ``largest_gain``, the most that a small wave grows in one step, and
+``largest_gain_unseen``, of the wavenumbers that the training data do not have: above 1 they grow in a rollout.
 
 Baselines: ``persistence``, ``climatology``, and classical schemes at the same resolution: ``upwind``,
 ``lax_wendroff``, semi-Lagrangian ones with 2 (``…_linear``), 4 (``…_cubic``), 6, 8 and 12 points, at variable speed
@@ -35,11 +40,12 @@ from eai.core.errors import ConfigError, require
 from eai.core.learn.data import DataModule, widened
 from eai.core.learn.figures import Drawing
 from eai.core.learn.task import Task
-from eai.tasks.dynamics import interface, plots, plots_scores, scores
+from eai.tasks.dynamics import gains, interface, plots, plots_scores, scores
 from eai.tasks.dynamics.baselines import climatological_mean, references
 from eai.tasks.dynamics.data import Batch, Trajectories
 from eai.tasks.dynamics.forecast import Forecast, RolloutMSE, Unroll, Windows, forecast
 
+GEOMETRIC = (100, 200)  # leads that a geometric mean is taken over
 COMPARED = 32  # trajectories in the figures that compare methods
 
 
@@ -133,11 +139,19 @@ class Dynamics(Task[Batch, Windows, Forecast]):
             values[f"acc/lead_{lead:02d}"] = correlation[:, at]
             values[f"mse_lead/{lead:02d}"] = squares[:, at]
             values[f"mse_lead_persistence/{lead:02d}"] = persisted[:, at]
+        if truth.shape[1] >= min(GEOMETRIC):
+            values |= {f"nrmse_each/{lead:03d}": error for lead, error in enumerate(by_lead.unbind(1), start=1)}
         modes = min(self._modes, min(shape) // 2)
         return values | scores.mode_errors(estimate.one_step[:, 0], truth[:, 0], shape, modes)
 
     def summarise(self, means: Mapping[str, float]) -> dict[str, float]:
-        final = {name: mean for name, mean in means.items() if not name.startswith(("mse_persistence", "mse_lead"))}
+        hidden = ("mse_persistence", "mse_lead", "nrmse_each")
+        final = {name: mean for name, mean in means.items() if not name.startswith(hidden)}
+        by_lead = [means[name] for name in sorted(means) if name.startswith("nrmse_each/")]
+        for leads in GEOMETRIC:
+            if len(by_lead) >= leads:
+                logs = [math.log(max(mean, 1e-30)) for mean in by_lead[:leads]]
+                final[f"gmean_{leads}"] = math.exp(math.fsum(logs) / leads)
         final["skill_persistence"] = _skill(means["mse"], means["mse_persistence"])
         for name, mean in means.items():
             if name.startswith("mse_lead/"):
@@ -150,6 +164,14 @@ class Dynamics(Task[Batch, Windows, Forecast]):
             self._references = data, references(_trajectories(data), self.climatology)
         return self._references[1]
 
+    def measure(self, data: DataModule[Batch]) -> Mapping[str, Mapping[str, float]]:
+        found = self._gains(data)
+        return {"model": found.largest()} if found else {}
+
+    def _gains(self, data: DataModule[Batch]) -> gains.Gains | None:
+        batch = self.transfer_batch_to_device(data.samples["train"].all, self.device, 0)
+        return gains.gains(self.step, batch, _trajectories(data).shape)
+
     def figures(self, batch: Batch, estimate: Forecast) -> Mapping[str, Drawing]:
         return plots.of_samples(batch, estimate, self._shape)
 
@@ -159,7 +181,9 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         forecasts = {"network": self.predict(many)} | {
             name: method(many) for name, method in self.baselines(data).items()
         }
+        found = self._gains(data)
         return {
+            **({"gain": gains.draw(found)} if found else {}),
             **plots_scores.of_methods(fields, many, forecasts),
             **plots.of_rollout(batch, estimate, fields),
             **(plots_scores.of_graph(graph) if graph else {}),

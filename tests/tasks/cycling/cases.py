@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from eai.core.config import check_experiment, resolve
+from eai.core.run.build import build_data_and_task
 from eai.systems.lorenz import Lorenz96
 from eai.systems.ring import Ring
 from eai.systems.system import System
 from eai.tasks.cycling.data import Cycles
+from eai.tasks.cycling.task import Cycling
 from eai.variational.observations import ObservationError, ObservationNetwork, PointValue, RegularNetwork
+from tests.runs import composed
 
 N = 12
 TINY = (
@@ -47,3 +51,13 @@ def cycles(system: System | None = None, network: ObservationNetwork | None = No
 
 def lorenz(**changed: Any) -> Cycles:
     return cycles(Lorenz96(n=N), **changed)
+
+
+def of(*overrides: str) -> tuple[Cycles, Cycling]:
+    """Data and task of a small run."""
+    cfg = resolve(composed("train", [*TINY, *overrides]))
+    data, task = build_data_and_task(cfg, check_experiment(cfg))
+    assert isinstance(data, Cycles)
+    assert isinstance(task, Cycling)
+    data.setup()
+    return data, task

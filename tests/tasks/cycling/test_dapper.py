@@ -23,9 +23,9 @@ from tests.tasks.cycling.cases import cycles
 
 STEPS, SPIN_UP = 1500, 300
 # What DAPPER 1.7.1 imports, without the notebooks that it depends on as well.
-NEEDED = ("scipy>=1.14", "numpy~=2.0", "matplotlib>=3.10", "ipython<9", "mpl-tools==0.4.1", "tqdm~=4.67", "colorama~=0.4.1",
-          "tabulate~=0.8.3", "pathos~=0.3", "dill==0.3.8", "patlib==0.3.7", "struct-tools==0.2.5", "threadpoolctl~=3.0",
-          "pyyaml>=6.0.2")  # fmt: skip
+NEEDED = ("scipy>=1.14", "numpy~=2.0", "matplotlib>=3.10", "ipython<9", "mpl-tools==0.4.1", "tqdm~=4.67",
+          "colorama~=0.4.1", "tabulate~=0.8.3", "pathos~=0.3", "dill==0.3.8", "patlib==0.3.7", "struct-tools==0.2.5",
+          "threadpoolctl~=3.0", "pyyaml>=6.0.2")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,222 @@
+"""A step whose energy cannot grow, whatever its weights are."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Complex, Float, Int
+from torch import Tensor, nn
+
+from eai.core.errors import require
+from eai.tasks.dynamics.data import Batch
+from eai.tasks.dynamics.graphs import Graph, Offset
+from eai.tasks.dynamics.layers import InteractionLayer, edge_inputs
+from eai.tasks.dynamics.nets import GraphNet, Scaled
+
+CALM = 6.0  # untrained edges diffuse softplus(−6) = 0.0025 of a difference
+ORDER, RADIUS = 8, 0.8  # of the Taylor series, and the largest norm it is used at: its amplitudes are right to 1e-6
+
+
+class LinearGenerator(nn.Module):
+    """The multiplier exp(i Σ_o a_o sin(κ·o) − Σ_q |Σ_o q_o (e^{iκ·o} − 1)|²) of each wavenumber κ.
+
+    It is the exponential of a stencil with antisymmetric weights a, which moves waves and keeps their amplitudes, minus
+    the square of filters q that do not see the mean, which damps them. Exact on a periodic grid, by Fourier transform.
+
+    Args:
+        shape: of the grid.
+        offsets: of the stencil, one of each pair ±o.
+        filters: number of damping filters.
+        growing: further filters whose square is added: what they see may grow.
+    """
+
+    phase: Tensor
+
+    def __init__(self, shape: tuple[int, ...], offsets: list[Offset], filters: int, growing: int = 0) -> None:
+        super().__init__()
+        self.shape = shape
+        self.turning = nn.Parameter(torch.zeros(len(offsets)))
+        self.damping = nn.Parameter(torch.zeros(filters, 2 * len(offsets)))
+        self.growing = nn.Parameter(torch.zeros(growing, 2 * len(offsets)))
+        nn.init.normal_(self.damping, std=1e-2)
+        nn.init.normal_(self.growing, std=1e-2)
+        # Derived from the configuration, so not part of a checkpoint.
+        self.register_buffer("phase", _phases(shape, offsets), persistent=False)
+
+    def symbol(self, room: Float[Tensor, " b"] | None = None) -> Complex[Tensor, "*b k"]:
+        """The generator's value at each wavenumber.
+
+        Args:
+            room: for growth, between 0 and 1 of each sample; None: no growth.
+        """
+        phase = self.phase.to(self.turning.dtype)
+        both = torch.cat([phase, -phase])
+        differences = torch.polar(torch.ones_like(both), both) - 1
+        damped = (self.damping.to(differences.dtype) @ differences).abs().square().sum(0)
+        turned = self.turning @ phase.sin()
+        if room is not None and len(self.growing):
+            grown = (self.growing.to(differences.dtype) @ differences).abs().square().sum(0)
+            damped = damped - room[:, None] * grown
+        return torch.complex(-damped, turned.expand_as(damped))
+
+    def forward(self, u: Float[Tensor, "b n c"], steps: float, room: Tensor | None = None) -> Float[Tensor, "b n c"]:
+        """u after ``steps`` steps, or a part of one.
+
+        Args:
+            u: the state.
+            steps: any number from 0.
+            room: see :meth:`symbol`.
+        """
+        axes = tuple(range(2, 2 + len(self.shape)))
+        spectrum = torch.fft.rfftn(u.transpose(1, 2).unflatten(2, self.shape), dim=axes)
+        factor = torch.exp(steps * self.symbol(room)).unflatten(-1, spectrum.shape[2:])
+        moved = torch.fft.irfftn(spectrum * (factor if factor.dim() < spectrum.dim() - 1 else factor[:, None]),
+                                 s=self.shape, dim=axes)  # fmt: skip
+        return moved.flatten(2).transpose(1, 2)
+
+
+class ContractionNet(GraphNet, Scaled):
+    """u′ = exp(½L) exp(S(u) − D(u)) exp(½L) u, with ‖u′‖ ≤ ‖u‖ for all weights and all u.
+
+    L is a :class:`LinearGenerator`. S(u) has antisymmetric weights s_ij = −s_ji on the edges of the graph, which
+    exchange energy between nodes and keep its sum, as (u u_x + (u²)_x)/3 does; D(u) = Σ_j d_ij (u_i − u_j) with
+    d_ij = d_ji ≥ 0 diffuses. Both come from messages between the nodes and are bounded, and the exponential is a Taylor
+    series in as many sub-steps as its error of 1e-6 needs. What the series leaves over is scaled off, so that a rollout
+    of any length stays within its first energy; without damping and diffusion the energy is constant.
+
+    With ``growth`` waves may also gain energy, as in the equation of Kuramoto and Sivashinsky, but the less the nearer
+    the energy is to 1.5 times the largest of the training data, and none beyond it: so is every rollout bounded.
+
+    Sources: antisymmetric weights: Haber and Ruthotto 2018; unitary graph convolutions: Kiani et al. 2024; dissipative
+    exponential steps: SGNO (arXiv 2602.18801).
+
+    Args:
+        graph: a periodic grid's, with an edge back for each edge.
+        width: of the messages' hidden layers.
+        layers: of messages before the weights of the edges; 0: L alone.
+        filters: of L's damping.
+        growth: whether waves may gain energy.
+        conserve_mean: whether the mean of u stays as it is.
+        bound: of Σ_j |s_ij| and Σ_j d_ij, in cells per step that a signal moves.
+        static_features: the number of static features that the data give.
+    """
+
+    edge_features: Tensor
+    reverse: Tensor
+    energy_limit: Tensor
+
+    def __init__(
+        self,
+        graph: Graph,
+        width: int = 32,
+        layers: int = 2,
+        filters: int = 2,
+        growth: bool = False,
+        conserve_mean: bool = False,
+        bound: float = 4.0,
+        static_features: int = 0,
+    ) -> None:
+        require(layers >= 0, "layers", "0 or more", layers)
+        super().__init__(graph, max(layers, 1))
+        require(width >= 1, "width", "at least 1", width)
+        require(filters >= 1, "filters", "at least 1", filters)
+        require(bound > 0, "bound", "above 0", bound)
+        self.depth, self.growth, self.conserve_mean, self.bound = layers, growth, conserve_mean, bound
+        offsets = [tuple(int(v) for v in row[:-1]) for row in graph.edge_attr]
+        opposite = [tuple(-v for v in offset) for offset in offsets]
+        require(set(opposite) <= set(offsets), "graph", "an edge back for each edge", offsets)
+        half = [offset for offset in offsets if offset > tuple(0 for _ in offset)]
+        self.linear = LinearGenerator(graph.shape, half, filters, filters if growth else 0)
+        self.register_scales(static_features)
+        self.register_buffer("energy_limit", torch.tensor(math.inf if growth else 0.0))
+        kinds = len(offsets)
+        back = torch.tensor([offsets.index(offset) for offset in opposite])
+        self.register_buffer("reverse", _reversed_edges(graph.edge_index, back, kinds), persistent=False)
+        self.register_buffer("edge_features", edge_inputs(graph), persistent=False)
+        if layers:
+            features = self.edge_features.shape[1]
+            self.encoder = nn.Sequential(nn.Linear(1 + static_features, width), nn.SiLU(), nn.Linear(width, width))
+            self.processor = nn.ModuleList(InteractionLayer(width, features) for _ in range(layers))
+            self.target, self.source = nn.Linear(width, width), nn.Linear(width, width, bias=False)
+            self.edge = nn.Linear(features, width, bias=False)
+            self.weigh = nn.Linear(width, 2)
+            nn.init.zeros_(self.weigh.weight)
+            nn.init.zeros_(self.weigh.bias)
+
+    @property
+    def reach(self) -> tuple[int, ...]:
+        """L reaches everywhere."""
+        return tuple(size for size in self.graph.shape)
+
+    def fit_scales(self, batch: Batch) -> None:
+        super().fit_scales(batch)
+        if self.growth:
+            self.energy_limit.copy_(1.5 * batch.u.square().mean((2, 3)).max())
+
+    def forward(self, u: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n c"]:
+        energy = u.square().mean((1, 2))
+        room = (1 - energy / self.energy_limit).clamp(min=0) if self.growth else None
+        after = self.linear(u, 0.5 if self.depth else 1.0, room)
+        if self.depth:
+            after = self._exchange(after, *self.edge_weights(after, static))
+            after = self.linear(after, 0.5, room)
+        if self.conserve_mean:
+            after = after - after.mean(1, keepdim=True) + u.mean(1, keepdim=True)
+        limit = torch.maximum(energy, self.energy_limit) if self.growth else energy
+        gained = after.square().mean((1, 2)) / limit.clamp(min=torch.finfo(u.dtype).tiny)
+        return after * gained.clamp(min=1).rsqrt()[:, None, None]
+
+    def edge_weights(
+        self, u: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"]
+    ) -> tuple[Float[Tensor, "b n k"], Float[Tensor, "b n k"]]:
+        """s and d of the edges that end at each node.
+
+        Args:
+            u: the state.
+            static: features of the nodes.
+        """
+        h = self.encoder(self.inputs(u, static))
+        for layer in self.processor:
+            h = layer(h, self.edge_index, self.edge_features)
+        sent = self.source(h).index_select(1, self.edge_index[0]).unflatten(1, (h.shape[1], -1))
+        raw = self.weigh(nn.functional.silu(self.target(h)[:, :, None] + sent + self.edge(self.edge_features)))
+        back = raw.flatten(1, 2).index_select(1, self.reverse).view_as(raw)
+        most = self.bound / raw.shape[2]
+        exchanged = most * torch.tanh((raw[..., 0] - back[..., 0]) / most)
+        diffused = most * torch.tanh(nn.functional.softplus(raw[..., 1] + back[..., 1] - CALM) / most)
+        return exchanged, diffused
+
+    def _exchange(
+        self, u: Float[Tensor, "b n c"], exchanged: Float[Tensor, "b n k"], diffused: Float[Tensor, "b n k"]
+    ) -> Float[Tensor, "b n c"]:
+        """exp(S − D) u."""
+        weights, total = exchanged + diffused, diffused.sum(2, keepdim=True)
+        norm = (exchanged.abs().sum(2) + 2 * total[:, :, 0]).max().item()
+        substeps = max(1, math.ceil(norm / RADIUS)) if math.isfinite(norm) else 1
+        weights, total = weights / substeps, total / substeps
+        source, nodes = self.edge_index[0], u.shape[1]
+        for _ in range(substeps):
+            term = u
+            for power in range(1, ORDER + 1):
+                near = term.index_select(1, source).unflatten(1, (nodes, -1))
+                term = ((weights[..., None] * near).sum(2) - total * term) / power
+                u = u + term
+        return u
+
+
+def _phases(shape: tuple[int, ...], offsets: list[Offset]) -> Float[Tensor, "o k"]:
+    """κ·o of each offset at each wavenumber of a real transform, in radians; float64."""
+    last = len(shape) - 1
+    waves = [
+        2 * math.pi * (torch.fft.rfftfreq if axis == last else torch.fft.fftfreq)(size, dtype=torch.float64)
+        for axis, size in enumerate(shape)
+    ]
+    grid = torch.stack(torch.meshgrid(*waves, indexing="ij")).flatten(1)
+    return torch.tensor(offsets, dtype=torch.float64) @ grid
+
+
+def _reversed_edges(edge_index: Int[Tensor, "2 e"], back: Int[Tensor, " k"], kinds: int) -> Int[Tensor, " e"]:
+    """For each edge the number of the edge back: its target is the source, its offset the opposite."""
+    source = edge_index[0].view(-1, kinds)
+    return (source * kinds + back).flatten()
