@@ -41,6 +41,8 @@ def few_samples(overrides: list[str]) -> list[str]:
     data = composed("train", overrides).data
     names = ("n_train", "n_val", "n_test", "n_extrapolation")
     few = [f"data.{name}=16" for name in names if name in data]
+    if data.get("nt_test", 0) > 100:  # long trajectories
+        few += ["data.nt=9", "data.nt_test=12"]
     if "spin_up" in data:  # cycles: few of them, and short
         sizes = {"n_val": 3, "n_test": 3, "windows": 2, "spin_up": 2, "steps_val": 8, "steps_test": 8}
         few = [f"data.{name}={size}" for name, size in sizes.items()]

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from eai.core.errors import require
 from eai.tasks.dynamics.data import Batch
 from eai.tasks.dynamics.graphs import Graph, Offset
-from eai.tasks.dynamics.layers import InteractionLayer, edge_inputs
+from eai.tasks.dynamics.layers import Neighbours
 from eai.tasks.dynamics.nets import GraphNet, Scaled
 
+FASTEST = 1.0  # growth, in one step by a factor of e
 CALM = 6.0  # untrained edges diffuse softplus(−6) = 0.0025 of a difference
 ORDER, RADIUS = 8, 0.8  # of the Taylor series, and the largest norm it is used at: its amplitudes are right to 1e-6
 
@@ -38,9 +39,10 @@ class LinearGenerator(nn.Module):
         self.shape = shape
         self.turning = nn.Parameter(torch.zeros(len(offsets)))
         self.damping = nn.Parameter(torch.zeros(filters, 2 * len(offsets)))
-        self.growing = nn.Parameter(torch.zeros(growing, 2 * len(offsets)))
-        nn.init.normal_(self.damping, std=1e-2)
-        nn.init.normal_(self.growing, std=1e-2)
+        self.growing = nn.Parameter(torch.zeros(growing, 2 * len(offsets))) if growing else None
+        for filters_ in (self.damping, self.growing):
+            if filters_ is not None:
+                nn.init.normal_(filters_, std=1e-2)
         # Derived from the configuration, so not part of a checkpoint.
         self.register_buffer("phase", _phases(shape, offsets), persistent=False)
 
@@ -55,9 +57,9 @@ class LinearGenerator(nn.Module):
         differences = torch.polar(torch.ones_like(both), both) - 1
         damped = (self.damping.to(differences.dtype) @ differences).abs().square().sum(0)
         turned = self.turning @ phase.sin()
-        if room is not None and len(self.growing):
+        if room is not None and self.growing is not None:
             grown = (self.growing.to(differences.dtype) @ differences).abs().square().sum(0)
-            damped = damped - room[:, None] * grown
+            damped = (damped - room[:, None] * grown).clamp(min=-FASTEST)
         return torch.complex(-damped, turned.expand_as(damped))
 
     def forward(self, u: Float[Tensor, "b n c"], steps: float, room: Tensor | None = None) -> Float[Tensor, "b n c"]:
@@ -102,8 +104,6 @@ class ContractionNet(GraphNet, Scaled):
         static_features: the number of static features that the data give.
     """
 
-    edge_features: Tensor
-    reverse: Tensor
     energy_limit: Tensor
 
     def __init__(
@@ -130,17 +130,14 @@ class ContractionNet(GraphNet, Scaled):
         self.linear = LinearGenerator(graph.shape, half, filters, filters if growth else 0)
         self.register_scales(static_features)
         self.register_buffer("energy_limit", torch.tensor(math.inf if growth else 0.0))
-        kinds = len(offsets)
-        back = torch.tensor([offsets.index(offset) for offset in opposite])
-        self.register_buffer("reverse", _reversed_edges(graph.edge_index, back, kinds), persistent=False)
-        self.register_buffer("edge_features", edge_inputs(graph), persistent=False)
+        self.neighbours = Neighbours(graph)
+        # The place, among the edges that end at a node, of the offset back.
+        self.back = [offsets.index(offset) for offset in opposite]
         if layers:
-            features = self.edge_features.shape[1]
-            self.encoder = nn.Sequential(nn.Linear(1 + static_features, width), nn.SiLU(), nn.Linear(width, width))
-            self.processor = nn.ModuleList(InteractionLayer(width, features) for _ in range(layers))
-            self.target, self.source = nn.Linear(width, width), nn.Linear(width, width, bias=False)
-            self.edge = nn.Linear(features, width, bias=False)
-            self.weigh = nn.Linear(width, 2)
+            k = len(offsets)
+            self.encoder = nn.Linear(1 + static_features, width)
+            self.convolutions = nn.ModuleList(nn.Linear(k * width, width) for _ in range(layers))
+            self.weigh = nn.Linear(width, 2 * k)
             nn.init.zeros_(self.weigh.weight)
             nn.init.zeros_(self.weigh.bias)
 
@@ -177,14 +174,14 @@ class ContractionNet(GraphNet, Scaled):
             static: features of the nodes.
         """
         h = self.encoder(self.inputs(u, static))
-        for layer in self.processor:
-            h = layer(h, self.edge_index, self.edge_features)
-        sent = self.source(h).index_select(1, self.edge_index[0]).unflatten(1, (h.shape[1], -1))
-        raw = self.weigh(nn.functional.silu(self.target(h)[:, :, None] + sent + self.edge(self.edge_features)))
-        back = raw.flatten(1, 2).index_select(1, self.reverse).view_as(raw)
-        most = self.bound / raw.shape[2]
-        exchanged = most * torch.tanh((raw[..., 0] - back[..., 0]) / most)
-        diffused = most * torch.tanh(nn.functional.softplus(raw[..., 1] + back[..., 1] - CALM) / most)
+        for convolution in self.convolutions:
+            h = h + nn.functional.silu(convolution(self.neighbours(h).flatten(2)))
+        raw = self.weigh(h).unflatten(2, (2, -1))
+        # What the node at the other end says of the same edge: its own edge, in the opposite direction.
+        other = torch.stack([self.neighbours.one(raw[..., place], at) for at, place in enumerate(self.back)], 3)
+        most = self.bound / raw.shape[3]
+        exchanged = most * torch.tanh((raw[:, :, 0] - other[:, :, 0]) / most)
+        diffused = most * torch.tanh(nn.functional.softplus(raw[:, :, 1] + other[:, :, 1] - CALM) / most)
         return exchanged, diffused
 
     def _exchange(
@@ -195,11 +192,10 @@ class ContractionNet(GraphNet, Scaled):
         norm = (exchanged.abs().sum(2) + 2 * total[:, :, 0]).max().item()
         substeps = max(1, math.ceil(norm / RADIUS)) if math.isfinite(norm) else 1
         weights, total = weights / substeps, total / substeps
-        source, nodes = self.edge_index[0], u.shape[1]
         for _ in range(substeps):
             term = u
             for power in range(1, ORDER + 1):
-                near = term.index_select(1, source).unflatten(1, (nodes, -1))
+                near = self.neighbours(term)
                 term = ((weights[..., None] * near).sum(2) - total * term) / power
                 u = u + term
         return u
@@ -214,9 +210,3 @@ def _phases(shape: tuple[int, ...], offsets: list[Offset]) -> Float[Tensor, "o k
     ]
     grid = torch.stack(torch.meshgrid(*waves, indexing="ij")).flatten(1)
     return torch.tensor(offsets, dtype=torch.float64) @ grid
-
-
-def _reversed_edges(edge_index: Int[Tensor, "2 e"], back: Int[Tensor, " k"], kinds: int) -> Int[Tensor, " e"]:
-    """For each edge the number of the edge back: its target is the source, its offset the opposite."""
-    source = edge_index[0].view(-1, kinds)
-    return (source * kinds + back).flatten()

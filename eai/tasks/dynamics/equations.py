@@ -162,7 +162,8 @@ class Semilinear(RandomFields):
     def initial(self, count: int, generator: torch.Generator) -> tuple[Float[Tensor, "b n 1"], Float[Tensor, "b n 0"]]:
         u = of_peak_one(band_limited(count, self.shape[0], self.modes, generator))
         if self.warm_up:
-            u = self._integrate(u, self.warm_up)[:, -1]
+            # To any state of the attractor: no matter how it got there.
+            u = pseudo_spectral(u, self.equation, self.warm_up, finer=1, substeps=1)[:, -1]
         return u[:, :, None], u.new_zeros(*u.shape, 0)
 
     def solve(self, u0: Float[Tensor, "b n 1"], static: Float[Tensor, "b n s"], steps: int) -> Float[Tensor, "b l n 1"]:

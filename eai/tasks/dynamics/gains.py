@@ -22,7 +22,7 @@ LARGEST_GRID, STATES = 1024, 64  # nodes up to which gains are computed; trainin
 
 
 class Gains(NamedTuple):
-    """By shell of wavenumbers round(|k|) = 1, 2, …: the largest |g(k)|, and whether the training data have the shell."""
+    """By shell round(|k|) = 1, 2, … of wavenumbers: the largest |g(k)|, and whether training data have the shell."""
 
     gain: Float[Tensor, " k"]
     seen: Bool[Tensor, " k"]
