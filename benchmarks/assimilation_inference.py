@@ -20,7 +20,9 @@ from eai.variational.batch import Batch
 from eai.variational.cost import VariationalCost
 from eai.variational.covariance import GaussianCovariance
 from eai.variational.nets import CircularConvolution, IncrementMLP
-from eai.variational.observations import ObservationError, ObservationNetwork, PointValue
+from eai.variational.networks import ObservationNetwork
+from eai.variational.observation_error import ObservationError
+from eai.variational.observations import PointValue
 from eai.variational.solver import UnrolledSolver, conjugate_gradients
 
 SIZES = (60, 256, 1024, 4096)

@@ -40,8 +40,18 @@ DONE = ("COMPLETED", "PRUNED")
 _BEFORE_A_RUN = (".hydra", ".lock", ".ranks", "train.log", "workers.log")
 RESOLVER = re.compile(r"\$\{[\w.]*:")
 # Classes that older runs name where they were then.
-_MOVED = re.compile(
-    r"\beai\.tasks\.assimilation\.(?=(cost|covariance|estimated_covariance|graph_net|nets|observations|solver)\.)"
+_MOVED = (
+    (
+        re.compile(
+            r"\beai\.tasks\.assimilation\.(?=(cost|covariance|estimated_covariance|graph_net|nets|observations|solver)\.)"
+        ),
+        "eai.variational.",
+    ),
+    (
+        re.compile(r"\beai\.variational\.observations(?=\.(Observation|Regular|Share)Network\b)"),
+        "eai.variational.networks",
+    ),
+    (re.compile(r"\beai\.variational\.observations(?=\.ObservationError\b)"), "eai.variational.observation_error"),
 )
 _PACKAGES = ("eai", "torch", "torch_geometric", "lightning", "hydra-core", "omegaconf", "numpy", "pytorch_optimizer")
 
@@ -65,7 +75,10 @@ def _now() -> str:
 
 def _load_yaml(path: Path) -> DictConfig:
     try:
-        cfg = OmegaConf.create(_MOVED.sub("eai.variational.", path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
+        for old, new in _MOVED:
+            text = old.sub(new, text)
+        cfg = OmegaConf.create(text)
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     if not isinstance(cfg, DictConfig):

@@ -54,7 +54,7 @@ class Lorenz63(Integrated):
         self, s: float = 10.0, r: float = 28.0, b: float = 8 / 3, dt: float = 0.01, interval: float = 0.25
     ) -> None:
         self.s, self.r, self.b = s, r, b
-        super().__init__(3, dt, interval, spin_up=20.0)
+        super().__init__(3, dt, interval, spin_up=5.0)  # 5 times the growth time of errors
 
     def tendency(self, state: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
         x, y, z = state.unbind(-1)

@@ -14,7 +14,8 @@ from eai.core.errors import require
 from eai.variational.batch import Batch
 from eai.variational.covariance import Covariance
 from eai.variational.newton import damped_newton
-from eai.variational.observations import ObservationError, ObservationOperator, cholesky
+from eai.variational.observation_error import ObservationError, cholesky
+from eai.variational.observations import ObservationOperator
 
 
 class Regression(NamedTuple):

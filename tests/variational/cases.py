@@ -19,15 +19,9 @@ from eai.variational.covariance import (
     SlidesCovariance,
     SOARCovariance,
 )
-from eai.variational.observations import (
-    Interpolation,
-    LinearOperator,
-    ObservationError,
-    ObservationNetwork,
-    ObservationOperator,
-    PointValue,
-    WindowAverage,
-)
+from eai.variational.networks import ObservationNetwork
+from eai.variational.observation_error import ObservationError
+from eai.variational.observations import Interpolation, LinearOperator, ObservationOperator, PointValue, WindowAverage
 
 B, N, P = 3, 13, 5
 

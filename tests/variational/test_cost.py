@@ -10,13 +10,9 @@ from eai.tasks.assimilation.data import Slides
 from eai.variational.batch import Batch
 from eai.variational.cost import SlidesCost, VariationalCost
 from eai.variational.covariance import GaussianCovariance, SlidesCovariance
-from eai.variational.observations import (
-    Interpolation,
-    ObservationError,
-    ObservationNetwork,
-    PointValue,
-    PointwiseFunction,
-)
+from eai.variational.networks import ObservationNetwork
+from eai.variational.observation_error import ObservationError
+from eai.variational.observations import Interpolation, PointValue, PointwiseFunction
 from tests.variational.cases import (
     CASES,
     COVARIANCES,

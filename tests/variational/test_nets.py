@@ -22,13 +22,9 @@ from eai.variational.nets import (
     resample,
     uniform_increment,
 )
-from eai.variational.observations import (
-    Interpolation,
-    ObservationError,
-    ObservationNetwork,
-    PointValue,
-    PointwiseFunction,
-)
+from eai.variational.networks import ObservationNetwork
+from eai.variational.observation_error import ObservationError
+from eai.variational.observations import Interpolation, PointValue, PointwiseFunction
 from eai.variational.solver import Descent, UnrolledSolver, conjugate_gradients
 
 N, P = 13, 5

@@ -14,15 +14,10 @@ from eai.variational.batch import Batch
 from eai.variational.cost import VariationalCost
 from eai.variational.covariance import GaussianCovariance
 from eai.variational.nets import IncrementMLP, seen_innovations
+from eai.variational.networks import ObservationNetwork
 from eai.variational.newton import damped_newton
-from eai.variational.observations import (
-    Interpolation,
-    ObservationError,
-    ObservationNetwork,
-    PointValue,
-    PointwiseFunction,
-    WindowAverage,
-)
+from eai.variational.observation_error import ObservationError
+from eai.variational.observations import Interpolation, PointValue, PointwiseFunction, WindowAverage
 from eai.variational.solver import Descent, UnrolledSolver, conjugate_gradients, descend
 from tests.variational.cases import (
     OPERATORS,

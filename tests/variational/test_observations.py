@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from eai.variational.batch import Batch
+from eai.variational.networks import ObservationNetwork
+from eai.variational.observation_error import ObservationError
 from eai.variational.observations import (
     Interpolation,
-    ObservationError,
-    ObservationNetwork,
     ObservationOperator,
     PointValue,
     PointwiseFunction,

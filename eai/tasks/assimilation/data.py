@@ -14,7 +14,9 @@ from eai.core.errors import require
 from eai.core.learn.data import DataModule, Split
 from eai.variational.batch import Batch
 from eai.variational.covariance import Covariance, grid, power_law_spectrum, slides_grid
-from eai.variational.observations import ObservationError, ObservationNetwork, ObservationOperator, PointValue
+from eai.variational.networks import ObservationNetwork
+from eai.variational.observation_error import ObservationError
+from eai.variational.observations import ObservationOperator
 
 
 class Prior(ABC):
@@ -106,13 +108,7 @@ class Twin(DataModule[Batch]):
             require(one.n == n, name, f"size n = {n}", one.n)
         for name, size in (("n_train", n_train), ("n_val", n_val), ("n_test", n_test)):
             require(size >= 1, name, "at least 1", size)
-        require(
-            network.on_grid or not any(isinstance(part, PointValue) for part in operator.modules()),
-            "operator",
-            "Interpolation or WindowAverage for observations between grid points (network.on_grid = false)",
-            "PointValue",
-        )
-        network.check_grid(n)
+        network.check(n, operator)
         self.covariance, self.operator, self.obs_error = covariance.to(device), operator.to(device), obs_error
         self.true_covariance = self.covariance if true_covariance is None else true_covariance.to(device)
         self.true_obs_error = obs_error if true_obs_error is None else true_obs_error

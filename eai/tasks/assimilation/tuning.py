@@ -14,7 +14,7 @@ from torch import Tensor
 
 from eai.variational.batch import Batch
 from eai.variational.cost import VariationalCost
-from eai.variational.observations import cholesky
+from eai.variational.observation_error import cholesky
 
 LOOPS = 500
 FLOOR = 1e-4  # of the factors of variances

@@ -13,7 +13,9 @@ from eai.core.learn.data import Blocks, DataModule, Split
 from eai.core.learn.ranks import processes
 from eai.systems.system import System
 from eai.variational import batch as variational
-from eai.variational.observations import ObservationError, ObservationNetwork, ObservationOperator, PointValue
+from eai.variational.networks import ObservationNetwork
+from eai.variational.observation_error import ObservationError
+from eai.variational.observations import ObservationOperator
 
 
 class Batch(NamedTuple):
@@ -104,15 +106,9 @@ class Cycles(DataModule[Batch]):
         require(spin_up >= 0, "spin_up", "0 or more", spin_up)
         for name, size in (("steps_val", steps_val), ("steps_test", steps_test)):
             require(size >= spin_up + 2, name, f"at least spin_up + 2 = {spin_up + 2}", size)
-        require(
-            network.on_grid or not any(isinstance(part, PointValue) for part in operator.modules()),
-            "operator",
-            "Interpolation or WindowAverage for observations between grid points (network.on_grid = false)",
-            "PointValue",
-        )
         require(network.withheld == 0, "network.withheld", "0: a cycle verifies against its next observations",
                 network.withheld)  # fmt: skip
-        network.check_grid(n)
+        network.check(n, operator)
         self.system, self.true_system = system, true_system or system
         self.network, self.operator, self.obs_error = network, operator.to(device), obs_error
         self.n, self.window, self.windows, self.ahead, self.spin_up = n, window, windows, ahead, spin_up

@@ -23,14 +23,9 @@ from eai.variational.cost import VariationalCost
 from eai.variational.covariance import GaussianCovariance
 from eai.variational.graph_net import ObservationGraphNet
 from eai.variational.nets import CircularConvolution, IncrementMLP, TutorialMLP
-from eai.variational.observations import (
-    Interpolation,
-    ObservationError,
-    ObservationNetwork,
-    PointValue,
-    PointwiseFunction,
-    WindowAverage,
-)
+from eai.variational.networks import ObservationNetwork
+from eai.variational.observation_error import ObservationError
+from eai.variational.observations import Interpolation, PointValue, PointwiseFunction, WindowAverage
 from eai.variational.solver import UnrolledSolver, best_scale, conjugate_gradients
 from tests.variational.cases import N, P, dense_h, dense_r, double
 

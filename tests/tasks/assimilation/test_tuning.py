@@ -18,7 +18,9 @@ from eai.variational.batch import Batch
 from eai.variational.cost import SlidesCost, VariationalCost
 from eai.variational.covariance import Covariance, GaussianCovariance, SOARCovariance
 from eai.variational.nets import IncrementMLP
-from eai.variational.observations import Interpolation, ObservationError, ObservationNetwork
+from eai.variational.networks import ObservationNetwork
+from eai.variational.observation_error import ObservationError
+from eai.variational.observations import Interpolation
 from eai.variational.solver import UnrolledSolver
 from tests.runs import Train, composed
 from tests.variational.cases import CASES, COVARIANCES, Case, N, P, dense_h, dense_r, double

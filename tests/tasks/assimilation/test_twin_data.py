@@ -13,10 +13,10 @@ from eai.core.learn.data import Split
 from eai.tasks.assimilation.data import Curves, Prior, RandomFields, Slides, Twin
 from eai.variational.batch import Batch
 from eai.variational.covariance import GaussianCovariance, grid
+from eai.variational.networks import ObservationNetwork
+from eai.variational.observation_error import ObservationError
 from eai.variational.observations import (
     Interpolation,
-    ObservationError,
-    ObservationNetwork,
     ObservationOperator,
     PointValue,
     PointwiseFunction,

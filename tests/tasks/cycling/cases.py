@@ -11,7 +11,9 @@ from eai.systems.ring import Ring
 from eai.systems.system import System
 from eai.tasks.cycling.data import Cycles
 from eai.tasks.cycling.task import Cycling
-from eai.variational.observations import ObservationError, ObservationNetwork, PointValue, RegularNetwork
+from eai.variational.networks import ObservationNetwork, RegularNetwork
+from eai.variational.observation_error import ObservationError
+from eai.variational.observations import PointValue
 from tests.runs import composed
 
 N = 12

@@ -119,9 +119,15 @@ def test_number_of_points_can_change_after_training(train: Train) -> None:
 
 def test_saved_runs_find_classes_that_moved(finished: RunDirectory) -> None:
     for path in (finished.config, finished.path / ".hydra" / "config.yaml"):
-        path.write_text(path.read_text().replace("eai.variational.", "eai.tasks.assimilation."))
+        text = path.read_text()
+        for file in ("networks", "observation_error"):
+            text = text.replace(f"eai.variational.{file}.", "eai.variational.observations.")
+        path.write_text(text.replace("eai.variational.", "eai.tasks.assimilation."))
     for cfg in (finished.load_config(), finished.load_composed()):
         assert cfg.model.loss._target_ == "eai.variational.cost.VariationalCost"
+        assert cfg.data.network._target_ == "eai.variational.networks.ObservationNetwork"
+        assert cfg.data.obs_error._target_ == "eai.variational.observation_error.ObservationError"
+        assert cfg.shared.operator._target_.startswith("eai.variational.observations.")
         assert cfg.data._target_ == "eai.tasks.assimilation.data.Twin"
 
 

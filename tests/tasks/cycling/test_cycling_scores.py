@@ -8,7 +8,7 @@ import torch
 from eai.core.files import read_json
 from eai.tasks.cycling.cycle import Cycled
 from eai.tasks.cycling.scores import final_scores, per_cycle
-from eai.variational.observations import ObservationNetwork
+from eai.variational.networks import ObservationNetwork
 from tests.runs import Train
 from tests.tasks.cycling.cases import cycles, lorenz, of
 

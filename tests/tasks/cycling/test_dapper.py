@@ -18,7 +18,7 @@ from eai.tasks.cycling.ensemble import EnsembleTransform, PerturbedObservations
 from eai.tasks.cycling.forecast import Exact
 from eai.tasks.cycling.linear import StaticGain
 from eai.tasks.cycling.references import climate
-from eai.variational.observations import ObservationError
+from eai.variational.observation_error import ObservationError
 from tests.tasks.cycling.cases import cycles
 
 STEPS, SPIN_UP = 1500, 300

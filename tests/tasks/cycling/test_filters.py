@@ -16,7 +16,8 @@ from eai.tasks.cycling.kalman import Kalman, kalman
 from eai.tasks.cycling.linear import StaticGain
 from eai.tasks.cycling.losses import Innovation
 from eai.tasks.cycling.references import References
-from eai.variational.observations import ObservationError, ObservationNetwork, RegularNetwork, ShareNetwork
+from eai.variational.networks import ObservationNetwork, RegularNetwork, ShareNetwork
+from eai.variational.observation_error import ObservationError
 from tests.tasks.cycling.cases import N, cycles, lorenz
 
 EYE = torch.eye(N, dtype=torch.float64)

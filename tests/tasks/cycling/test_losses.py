@@ -15,7 +15,9 @@ from eai.tasks.cycling.losses import Window
 from eai.tasks.cycling.nets import RecurrentConvolution
 from eai.variational.cost import VariationalCost
 from eai.variational.covariance import GaussianCovariance
-from eai.variational.observations import Interpolation, ObservationError, ObservationNetwork, PointValue
+from eai.variational.networks import ObservationNetwork
+from eai.variational.observation_error import ObservationError
+from eai.variational.observations import Interpolation, PointValue
 from tests.runs import Train, assert_equal
 from tests.tasks.cycling.cases import TINY, N, cycles, lorenz, of
 

@@ -13,10 +13,10 @@ from omegaconf import OmegaConf
 from eai.core.cli import CONFIG_DIR
 from eai.systems.lorenz import Lorenz96
 from eai.tasks.dynamics import advection
-from eai.tasks.dynamics.advection import Advection2D, Fourier, VariableSpeed, band_limited
+from eai.tasks.dynamics.advection import Advection2D, Fourier, VariableSpeed
 from eai.tasks.dynamics.burgers import Burgers, pseudo_spectral
 from eai.tasks.dynamics.chaos import Lorenz96Trajectories
-from eai.tasks.dynamics.data import RandomFields
+from eai.tasks.dynamics.random_fields import RandomFields, band_limited
 from eai.tasks.dynamics.schemes import (
     translate,
 )
