@@ -19,7 +19,7 @@ demo: $(READY)
 	echo && echo "Watch them:  $(BIN)/tensorboard --logdir outputs"
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not slurm" --durations=5
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not slurm" --durations=25
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow --durations=15

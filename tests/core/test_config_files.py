@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import DictConfig
 
 from eai.core.cli import CONFIG_DIR
 from eai.core.config import check_experiment, resolve
@@ -20,7 +21,8 @@ CONF = Path(CONFIG_DIR)
 TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 SMALL = ["trainer=debug"]
-LONG = {"lorenz96_enkf"}  # 25 minutes a seed; tests/tasks/cycling trains the same for two
+# Minutes a seed; tests/tasks train the same networks for less.
+LONG = {"lorenz96_enkf", "lorenz96_sparse", "apebench_burgers", "apebench_kdv", "apebench_ks"}
 
 
 def overrides_of(path: Path) -> list[str]:
@@ -36,9 +38,8 @@ def overrides_of(path: Path) -> list[str]:
     return [f"{'/'.join(name.parts[:-1])}={name.stem}", *needs]
 
 
-def few_samples(overrides: list[str]) -> list[str]:
+def few_samples(data: DictConfig) -> list[str]:
     """Overrides that leave a few samples in each split, where the data have a number of them."""
-    data = composed("train", overrides).data
     names = ("n_train", "n_val", "n_test", "n_extrapolation")
     few = [f"data.{name}=16" for name in names if name in data]
     if data.get("nt_test", 0) > 100:  # long trajectories
@@ -56,7 +57,8 @@ FILES = sorted(path for path in CONF.rglob("*.yaml") if path.parent != CONF)
 def test_every_yaml_runs_two_batches(path: Path, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if path.parent.name == "logger":
         monkeypatch.chdir(tmp_path)  # where its store will be
-    experiment = check_experiment(resolve(composed("train", overrides_of(path))))
+    cfg = resolve(composed("train", overrides_of(path)))
+    experiment = check_experiment(cfg)
     if path.is_relative_to(CONF / "hydra"):
         pytest.skip("composed and checked; tests/slurm runs it")
     if experiment.accelerator.accelerator == "gpu" and not torch.cuda.is_available():
@@ -64,8 +66,7 @@ def test_every_yaml_runs_two_batches(path: Path, train: Train, tmp_path: Path, m
     small = [] if path.parent.name == "trainer" and path.stem == "debug" else SMALL
     # Tasks draw their figures too; what is a variant of them need not do so again.
     drawn = path.parent.name == "task"
-    overrides = [*overrides_of(path), *small]
-    run = train(*overrides, *few_samples(overrides), f"figures.at_end={str(drawn).lower()}")
+    run = train(*overrides_of(path), *small, *few_samples(cfg.data), f"figures.at_end={str(drawn).lower()}")
     assert read_json(run.status)["state"] == "COMPLETED"
     assert read_json(run.metrics)
 
@@ -80,7 +81,7 @@ def test_every_experiment_names_its_source_and_the_score_to_expect(name: str) ->
 
 @pytest.mark.parametrize("task", TASKS)
 def test_headline_of_every_task_has_its_baseline_in_the_same_run(task: str, train: Train) -> None:
-    run = train(f"task={task}", *SMALL, *few_samples([f"task={task}"]))
+    run = train(f"task={task}", *SMALL, *few_samples(composed("train", [f"task={task}"]).data))
     headline = check_experiment(run.load_config()).headline
     metrics, baselines = read_json(run.metrics), read_json(run.baselines)
     assert headline.score in metrics

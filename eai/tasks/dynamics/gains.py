@@ -92,7 +92,9 @@ def draw(gains: Gains) -> Figure:
     axes.axhline(1, color=BLACK, lw=0.8)
     axes.plot(k[seen], values[seen], "o", color=PREDICTION, ms=4, label="in the training data")
     axes.plot(k[~seen], values[~seen], "o", mfc="none", color=ORANGE, ms=4, label="never seen in training")
-    axes.set(title="Growth of a small wave in one step: above the line it grows without end", yscale="log")
+    axes.set(title="Growth of a small wave in one step: above the line it grows without end")
+    if values.min() < 0.1 or values.max() > 10:
+        axes.set_yscale("log")
     axes.set(xlabel="wavenumber (1 per domain)", ylabel="|g(k)| (1)")
     axes.grid(alpha=0.3)
     axes.legend()

@@ -8,12 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
+import eai
+from eai.core.files import read_json
 from eai.tasks.dynamics.contraction import ContractionNet
 from eai.tasks.dynamics.data import nothing_static
 from eai.tasks.dynamics.forecast import rollout
 from eai.tasks.dynamics.gains import gains
 from eai.tasks.dynamics.graphs import Graph, grid2d, knn, multiscale, one_sided, ring
 from eai.tasks.dynamics.spectral import SpectralNet
+from tests.runs import Train
 
 GRAPHS = [ring(7, 2), ring(24, 5), multiscale(41, 2, 4), knn([9], 4), grid2d(5, 6, 1), grid2d(8, 7, 2)]
 SIZES = [f"{graph.shape}, {graph.degree}" for graph in GRAPHS]
@@ -173,3 +176,21 @@ def test_gradients_are_finite_in_a_deep_net_before_training() -> None:
 def test_graph_needs_an_edge_back_for_each_edge() -> None:
     with pytest.raises(ValueError, match="graph: expected an edge back for each edge"):
         ContractionNet(one_sided(9, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("equation", ["advection", "advection_diffusion", "burgers", "kdv", "ks"])
+def test_rollout_of_2000_steps_stays_within_ten_times_its_first_energy(equation: str, train: Train) -> None:
+    run = train(
+        f"experiment=apebench_{equation}",
+        *("epochs=12", "validate_every_n_epochs=12", "data.nt_test=41", "model.leads=[1,40]", "figures.at_end=false"),
+        *("monitor.score=val/nrmse", "headline.score=test/nrmse"),
+    )
+    loaded = eai.load_run(run.path)
+    batch = loaded.data.batch("test", 8)
+    first = batch.u[:, 0]
+    with torch.no_grad():
+        series = rollout(loaded.module.step, first, batch.static, 2000)
+    assert (energy(series) <= 10 * energy(first)[:, None]).all()
+    assert read_json(run.measurements)["model"]["largest_gain_unseen"] <= (1.5 if equation == "ks" else 1 + 1e-4)
