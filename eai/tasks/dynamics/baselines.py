@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eai.core.learn.data import widened
-from eai.tasks.dynamics.data import Batch, Trajectories, reference_step
-from eai.tasks.dynamics.forecast import Forecast, Step, forecast, one_step
+from eai.tasks.dynamics.data import Batch, Trajectories
+from eai.tasks.dynamics.forecast import Forecast, Step, forecast
 
 ROWS = 5_000  # equations for a fitted stencil, at most
 
@@ -60,14 +60,7 @@ def stencil_radii(courant: tuple[float, ...], shape: tuple[int, ...]) -> list[in
 
 def reference(data: Trajectories) -> Callable[[Batch], Forecast]:
     """The reference solution of the equation, from every state and from the first one."""
-    step = reference_step(data)
-
-    def of(batch: Batch) -> Forecast:
-        batch = widened(batch)
-        free = data.solve(batch.u[:, 0], batch.static, batch.u.shape[1] - 1)
-        return Forecast(one_step(step, batch.u, batch.static), free)
-
-    return of
+    return lambda batch: Forecast(*data.reference(widened(batch)))
 
 
 def references(data: Trajectories, climatology: Float[Tensor, ""]) -> Mapping[str, Callable[[Batch], Forecast]]:
@@ -79,7 +72,7 @@ def references(data: Trajectories, climatology: Float[Tensor, ""]) -> Mapping[st
         "climatology": lambda u, static: climatology.to(u).expand_as(u),
         **data.schemes(),
     }
-    for radius in stencil_radii(data.courant, data.shape):
+    for radius in stencil_radii(data.courant, data.shape) if data.surface is None else ():
         steps[f"least_squares_{2 * radius + 1}"] = fitted_stencil(batch, data.shape, radius)
     methods = {name: partial(forecast, step) for name, step in steps.items()}
     return {**methods, "reference": reference(data)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Complex, Float
@@ -161,8 +162,7 @@ class ContractionNet(GraphNet, Scaled):
         if self.conserve_mean:
             after = after - after.mean(1, keepdim=True) + u.mean(1, keepdim=True)
         limit = torch.maximum(energy, self.energy_limit) if self.growth else energy
-        gained = after.square().mean((1, 2)) / limit.clamp(min=torch.finfo(u.dtype).tiny)
-        return after * gained.clamp(min=1).rsqrt()[:, None, None]
+        return bounded(after, after.square().mean((1, 2)), limit)
 
     def edge_weights(
         self, u: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"]
@@ -189,16 +189,43 @@ class ContractionNet(GraphNet, Scaled):
     ) -> Float[Tensor, "b n c"]:
         """exp(S − D) u."""
         weights, total = exchanged + diffused, diffused.sum(2, keepdim=True)
-        norm = (exchanged.abs().sum(2) + 2 * total[:, :, 0]).max().item()
-        substeps = max(1, math.ceil(norm / RADIUS)) if math.isfinite(norm) else 1
-        weights, total = weights / substeps, total / substeps
-        for _ in range(substeps):
-            term = u
-            for power in range(1, ORDER + 1):
-                near = self.neighbours(term)
-                term = ((weights[..., None] * near).sum(2) - total * term) / power
-                u = u + term
-        return u
+
+        def generator(v: Tensor) -> Tensor:
+            return (weights[..., None] * self.neighbours(v)).sum(2) - total * v
+
+        return exponential(generator, (exchanged.abs().sum(2) + 2 * total[:, :, 0]).max(), u)
+
+
+def exponential(generator: Callable[[Tensor], Tensor], norm: Float[Tensor, ""], u: Tensor) -> Tensor:
+    """exp(G) u by Taylor's series, in as many sub-steps as leave its amplitudes right to 1e-6.
+
+    Args:
+        generator: G, a linear function.
+        norm: of G, at least.
+        u: what it is applied to.
+    """
+    longest = norm.item()
+    substeps = max(1, math.ceil(longest / RADIUS)) if math.isfinite(longest) else 1
+    for _ in range(substeps):
+        term = u
+        for power in range(1, ORDER + 1):
+            term = generator(term) / (substeps * power)
+            u = u + term
+    return u
+
+
+def bounded(
+    after: Float[Tensor, "b n c"], energy: Float[Tensor, " b"], limit: Float[Tensor, " b"]
+) -> Float[Tensor, "b n c"]:
+    """``after``, scaled down where its energy is above the limit.
+
+    Args:
+        after: the states.
+        energy: of them.
+        limit: of their energy.
+    """
+    gained = energy / limit.clamp(min=torch.finfo(after.dtype).tiny)
+    return after * gained.clamp(min=1).rsqrt()[:, None, None]
 
 
 def _phases(shape: tuple[int, ...], offsets: list[Offset]) -> Float[Tensor, "o k"]:

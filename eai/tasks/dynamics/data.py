@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from eai.core.errors import require
@@ -32,16 +31,28 @@ def nothing_static(u: Float[Tensor, "b t n c"]) -> Batch:
     return Batch(u, u.new_zeros(u.shape[0], u.shape[2], 0))
 
 
+class Surface(NamedTuple):
+    """A triangulation of the unit sphere.
+
+    ``positions``: of the nodes, unit vectors. ``faces``: corners, counter-clockwise seen from outside.
+    """
+
+    positions: Float[Tensor, "n 3"]
+    faces: Int[Tensor, "f 3"]
+
+
 class Trajectories(DataModule[Batch]):
-    """Trajectories of an equation on a periodic grid with a known reference solution.
+    """Trajectories of an equation with a known reference solution, on a periodic grid or on the nodes of a surface.
 
     Attributes:
-        shape: of the grid.
+        surface: what the nodes lie on; None: a periodic grid.
+        shape: of the grid; (n,) on a surface.
         courant: cells that a signal moves per step along each axis, at most.
         length: of the domain along the last axis, in length units.
         modes: wavenumbers of the initial fields, at most; the scores per mode go up to it.
     """
 
+    surface: Surface | None = None
     shape: tuple[int, ...]
     courant: tuple[float, ...]
     length: float
@@ -51,6 +62,17 @@ class Trajectories(DataModule[Batch]):
     @abstractmethod
     def solve(self, u0: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"], steps: int) -> Float[Tensor, "b l n c"]:
         """The reference solution after 1, 2, … ``steps`` steps, from any state."""
+
+    def reference(self, batch: Batch) -> tuple[Float[Tensor, "b l n c"], Float[Tensor, "b l n c"]]:
+        """The reference solution of ``u[:, 1:]``: each from the true state before it, and all from ``u[:, 0]``.
+
+        Args:
+            batch: trajectories.
+        """
+        before = batch.u[:, :-1]
+        static = batch.static[:, None].expand(-1, before.shape[1], -1, -1).flatten(0, 1)
+        each = self.solve(before.flatten(0, 1), static, 1)[:, 0].unflatten(0, before.shape[:2])
+        return each, self.solve(batch.u[:, 0], batch.static, before.shape[1])
 
     @abstractmethod
     def schemes(self) -> Mapping[str, Callable[[Tensor, Tensor], Tensor]]:
@@ -134,12 +156,3 @@ def cells_per_step(speed: float, nx: int) -> float:
     """Cells that mode 1 moves when its phase advances by ``speed`` radians."""
     # Rounded, so that a whole number stays one.
     return round(speed * nx / (2 * math.pi), 12)
-
-
-def reference_step(data: Trajectories) -> Callable[[Tensor, Tensor], Tensor]:
-    """One step of the reference solution, as a step."""
-    return partial(_first_of, data)
-
-
-def _first_of(data: Trajectories, u: Tensor, static: Tensor) -> Tensor:
-    return data.solve(u, static, 1)[:, 0]

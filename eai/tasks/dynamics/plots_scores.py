@@ -45,6 +45,8 @@ def of_methods(data: Trajectories, batch: Batch, forecasts: Mapping[str, Forecas
     curves = {name: nrmse(forecast.rollout, truth).mean(0) for name, forecast in forecasts.items()}
     ranked = sorted((name for name in curves if name not in ALWAYS), key=lambda name: float(curves[name][-1]))
     curves = {name: curve for name, curve in curves.items() if name in (*ALWAYS, *ranked[:STRONGEST])}
+    if data.surface is not None:
+        return {"nrmse": nrmse_by_lead(curves)}
     forecasts = {name: forecasts[name] for name in curves}
     last = {name: forecast.rollout[:, -1] for name, forecast in forecasts.items()}
     spectra = {name: power_by_wavenumber(u, data.shape).mean(0) for name, u in {"truth": truth[:, -1], **last}.items()}

@@ -12,8 +12,8 @@ Scores (``val/…`` and ``test/…``; means over all samples of the split; lead 
 * ``gmean_100``, ``gmean_200``: geometric mean over the first 100 and 200 leads of the mean nRMSE at each; only where
   there are as many.
 * ``useful_lead_time``: steps until the anomaly correlation first falls below 0.6, at most the horizon.
-* ``amplitude_error/mode_01`` …, ``phase_error/mode_01`` …: per wavenumber (in 2-D: shell of wavenumbers)
-  of the first step; | |û_p|/|û_t| − 1 | and |arg û_p û_t*| in radians, weighted with the truth's variance.
+* ``amplitude_error/mode_01`` …, ``phase_error/mode_01`` … (not on the sphere): per wavenumber (in 2-D: shell of
+  wavenumbers) of the first step; | |û_p|/|û_t| − 1 | and |arg û_p û_t*| in radians, weighted with the truth's variance.
 * ``mass_drift``: |mean of the last rolled-out state − mean of the truth| / rms(truth).
 
 ``measurements.json`` has the network's ``largest_gain``, the most that a small wave grows in one step, and
@@ -40,9 +40,9 @@ from eai.core.errors import ConfigError, require
 from eai.core.learn.data import DataModule, widened
 from eai.core.learn.figures import Drawing
 from eai.core.learn.task import Task
-from eai.tasks.dynamics import gains, interface, plots, plots_scores, scores
+from eai.tasks.dynamics import gains, interface, plots, plots_scores, plots_sphere, scores
 from eai.tasks.dynamics.baselines import climatological_mean, references
-from eai.tasks.dynamics.data import Batch, Trajectories
+from eai.tasks.dynamics.data import Batch, Surface, Trajectories
 from eai.tasks.dynamics.forecast import Forecast, RolloutMSE, Unroll, Windows, forecast
 
 GEOMETRIC = (100, 200)  # leads that a geometric mean is taken over
@@ -77,6 +77,7 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         self.unroll, self.leads, self._modes = unroll, leads, 1
         graph = interface.graph_of(net)
         self._shape: tuple[int, ...] = graph.shape if graph else ()  # of the data's grid, once they are known
+        self._surface: Surface | None = None
         self.register_buffer("climatology", torch.zeros(()))
         # Fitting the stencils is slow: keep the result for each data.
         self._references: tuple[DataModule[Batch], Mapping[str, Callable[[Batch], Forecast]]] | None = None
@@ -98,7 +99,8 @@ class Dynamics(Task[Batch, Windows, Forecast]):
     def prepare(self, data: DataModule[Batch]) -> None:
         data.setup()
         batch, self._references = data.samples["train"].all, None
-        self._modes, self._shape = _trajectories(data).modes, _trajectories(data).shape
+        fields = _trajectories(data)
+        self._modes, self._shape, self._surface = fields.modes, fields.shape, fields.surface
         self.climatology.copy_(climatological_mean(batch))
         interface.fit_scales(self.net, batch)
 
@@ -141,6 +143,8 @@ class Dynamics(Task[Batch, Windows, Forecast]):
             values[f"mse_lead_persistence/{lead:02d}"] = persisted[:, at]
         if truth.shape[1] >= min(GEOMETRIC):
             values |= {f"nrmse_each/{lead:03d}": error for lead, error in enumerate(by_lead.unbind(1), start=1)}
+        if self._surface is not None:
+            return values
         modes = min(self._modes, min(shape) // 2)
         return values | scores.mode_errors(estimate.one_step[:, 0], truth[:, 0], shape, modes)
 
@@ -169,10 +173,16 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         return {"model": found.largest()} if found else {}
 
     def _gains(self, data: DataModule[Batch]) -> gains.Gains | None:
-        batch = self.transfer_batch_to_device(data.samples["train"].all, self.device, 0)
-        return gains.gains(self.step, batch, _trajectories(data).shape)
+        fields = _trajectories(data)
+        if fields.surface is not None:
+            return None
+        return gains.gains(
+            self.step, self.transfer_batch_to_device(data.samples["train"].all, self.device, 0), fields.shape
+        )
 
     def figures(self, batch: Batch, estimate: Forecast) -> Mapping[str, Drawing]:
+        if self._surface is not None:
+            return plots_sphere.of_samples(batch, estimate, self._surface)
         return plots.of_samples(batch, estimate, self._shape)
 
     def closing_figures(self, data: DataModule[Batch], batch: Batch, estimate: Forecast) -> Mapping[str, Drawing]:
@@ -185,7 +195,11 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         return {
             **({"gain": gains.draw(found)} if found else {}),
             **plots_scores.of_methods(fields, many, forecasts),
-            **plots.of_rollout(batch, estimate, fields),
+            **(
+                plots_sphere.of_rollout(batch, estimate, fields.surface)
+                if fields.surface
+                else plots.of_rollout(batch, estimate, fields)
+            ),
             **(plots_scores.of_graph(graph) if graph else {}),
         }
 

@@ -57,7 +57,7 @@ def weights_of(run: RunDirectory) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("task", TASKS)
 def test_steps_in_blocks_and_one_by_one_are_those_of_a_plain_loop(task: str, train: Train) -> None:
     small = ["epochs=2", "validate_every_n_epochs=1", "data.batch_size=3", "figures.at_end=false"]
-    overrides = [f"task={task}", *few_samples([f"task={task}"]), *small]
+    overrides = [f"task={task}", *few_samples(composed("train", [f"task={task}"]).data), *small]
     blocks, single = train(*overrides, run="blocks"), train(*overrides, "+trainer.max_steps=1000", run="single")
     assert_same_result(blocks, single)
     assert_equal(weights_of(blocks), plain_loop(overrides))
