@@ -42,8 +42,8 @@ def few_samples(data: DictConfig) -> list[str]:
     """Overrides that leave a few samples in each split, where the data have a number of them."""
     names = ("n_train", "n_val", "n_test", "n_extrapolation")
     few = [f"data.{name}=16" for name in names if name in data]
-    if data.get("nt_test", 0) > 100:  # long trajectories
-        few += ["data.nt=9", "data.nt_test=12"]
+    cheap = {"substeps": 1, "finer": 1} if "finer" in data else {"level": 1, "width": 0.6} if "level" in data else {}
+    few += [f"data.{name}={value}" for name, value in cheap.items()]
     if "spin_up" in data:  # cycles: few of them, and short
         sizes = {"n_val": 3, "n_test": 3, "windows": 2, "spin_up": 2, "steps_val": 8, "steps_test": 8}
         few = [f"data.{name}={size}" for name, size in sizes.items()]
@@ -66,6 +66,8 @@ def test_every_yaml_runs_two_batches(path: Path, train: Train, tmp_path: Path, m
     small = [] if path.parent.name == "trainer" and path.stem == "debug" else SMALL
     # Tasks draw their figures too; what is a variant of them need not do so again.
     drawn = path.parent.name == "task"
+    if path.parent == CONF / "data" / "dynamics" and cfg.data.get("nt_test", 0) > 100:
+        small = [*small, "data.nt=9", "data.nt_test=12"]
     run = train(*overrides_of(path), *small, *few_samples(cfg.data), f"figures.at_end={str(drawn).lower()}")
     assert read_json(run.status)["state"] == "COMPLETED"
     assert read_json(run.metrics)

@@ -30,6 +30,7 @@ MODELS = sorted(
 DATA = {
     "dynamics/grid": "dynamics=advection_2d", "assimilation/tutorial_mlp": "assimilation=slides",
     "dynamics/semi_lagrangian": "dynamics=variable_speed", "dynamics/closure": "dynamics=burgers",
+    "dynamics/point_contraction": "dynamics=sphere",
 }  # fmt: skip
 SCORE = {"dynamics": "mse", "assimilation": "j"}
 

@@ -53,11 +53,13 @@ class LinearGenerator(nn.Module):
         Args:
             room: for growth, between 0 and 1 of each sample; None: no growth.
         """
-        phase = self.phase.to(self.turning.dtype)
+        # Transforms need single precision at least.
+        wide = torch.promote_types(self.turning.dtype, torch.float32)
+        phase = self.phase.to(wide)
         both = torch.cat([phase, -phase])
         differences = torch.polar(torch.ones_like(both), both) - 1
         damped = (self.damping.to(differences.dtype) @ differences).abs().square().sum(0)
-        turned = self.turning @ phase.sin()
+        turned = self.turning.to(wide) @ phase.sin()
         if room is not None and self.growing is not None:
             grown = (self.growing.to(differences.dtype) @ differences).abs().square().sum(0)
             damped = (damped - room[:, None] * grown).clamp(min=-FASTEST)
@@ -72,11 +74,12 @@ class LinearGenerator(nn.Module):
             room: see :meth:`symbol`.
         """
         axes = tuple(range(2, 2 + len(self.shape)))
-        spectrum = torch.fft.rfftn(u.transpose(1, 2).unflatten(2, self.shape), dim=axes)
+        field = u.to(torch.promote_types(u.dtype, torch.float32)).transpose(1, 2).unflatten(2, self.shape)
+        spectrum = torch.fft.rfftn(field, dim=axes)
         factor = torch.exp(steps * self.symbol(room)).unflatten(-1, spectrum.shape[2:])
         moved = torch.fft.irfftn(spectrum * (factor if factor.dim() < spectrum.dim() - 1 else factor[:, None]),
                                  s=self.shape, dim=axes)  # fmt: skip
-        return moved.flatten(2).transpose(1, 2)
+        return moved.flatten(2).transpose(1, 2).to(u.dtype)
 
 
 class ContractionNet(GraphNet, Scaled):
@@ -204,7 +207,7 @@ def exponential(generator: Callable[[Tensor], Tensor], norm: Float[Tensor, ""], 
         norm: of G, at least.
         u: what it is applied to.
     """
-    longest = norm.item()
+    longest = 0.0 if norm.is_meta else norm.item()
     substeps = max(1, math.ceil(longest / RADIUS)) if math.isfinite(longest) else 1
     for _ in range(substeps):
         term = u

@@ -55,7 +55,7 @@ class UNet(nn.Module):
     Args:
         in_channels, out_channels: c + s and c.
         hidden_channels: at the full resolution; twice as many at each halving.
-        levels: halvings; the number of points must be divisible by 2^levels.
+        levels: halvings. Where the number of points is not divisible by 2^levels, the last one counts alone.
     """
 
     def __init__(self, in_channels: int = 1, out_channels: int = 1, hidden_channels: int = 16, levels: int = 2) -> None:
@@ -73,9 +73,9 @@ class UNet(nn.Module):
         h, kept = self.first(x), []
         for down in self.down:
             kept.append(h)
-            h = down(nn.functional.max_pool1d(h, 2))
+            h = down(nn.functional.max_pool1d(h, 2, ceil_mode=True))
         for lift, up, before in zip(reversed(self.lift), reversed(self.up), reversed(kept), strict=True):
-            h = up(torch.cat([before, lift(h)], dim=1))
+            h = up(torch.cat([before, lift(h)[..., : before.shape[2]]], dim=1))
         return self.project(h)
 
 

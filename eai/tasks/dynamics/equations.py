@@ -45,6 +45,7 @@ class _Weights(NamedTuple):
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)  # what is kept may be used in training next
 def _weights(equation: Equation, n: int, coarse: int, substeps: int, device: torch.device) -> _Weights:
     """ETDRK4's factors as means over a circle around each value, where the formulas themselves lose all digits."""
     k = torch.fft.rfftfreq(n, 1 / n, dtype=torch.float64, device=device)
