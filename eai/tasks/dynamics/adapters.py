@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from eai.core.errors import require
 from eai.tasks.dynamics.graphs import Graph
-from eai.tasks.dynamics.nets import Scaled
+from eai.tasks.dynamics.meshes import PointGraph
+from eai.tasks.dynamics.scaled import Scaled
 
 
 class NodeModel(Scaled):
@@ -25,6 +26,7 @@ class NodeModel(Scaled):
         model: (b·n, c + s) node features and the graph's edges (2, b·e) → (b·n, c).
         graph: shared by all samples.
         static_features: s, the number of static features that the data give.
+        state_channels: c of the state.
 
     Raises:
         ValueError: on calling it, if the model cannot take so many features or gives another shape.
@@ -32,16 +34,18 @@ class NodeModel(Scaled):
 
     edge_index: Tensor
 
-    def __init__(self, model: nn.Module, graph: Graph, static_features: int = 0) -> None:
+    def __init__(
+        self, model: nn.Module, graph: Graph | PointGraph, static_features: int = 0, state_channels: int = 1
+    ) -> None:
         super().__init__()
         self.model, self.graph = model, graph
-        self.register_scales(static_features)
+        self.register_scales(static_features, state_channels)
         # Derived from the configuration, so not part of a checkpoint.
         self.register_buffer("edge_index", graph.edge_index, persistent=False)
 
     @property
-    def reach(self) -> tuple[int, ...] | None:
-        """Cells from which a signal can arrive along each axis; None if the model does not count its layers."""
+    def reach(self) -> tuple[float, ...] | None:
+        """From how far a signal can arrive along each axis; None if the model does not count its layers."""
         layers = getattr(self.model, "num_layers", None)
         return tuple(layers * cells for cells in self.graph.reach) if isinstance(layers, int) else None
 
@@ -64,16 +68,19 @@ class GridModel(Scaled):
         model: (b, c + s, L) → (b, c, L) on a ring, (b, c + s, H, W) → (b, c, H, W) in two dimensions.
         shape: of the grid, (L,) or (H, W).
         static_features: s, the number of static features that the data give.
+        state_channels: c of the state.
 
     Raises:
         ValueError: on calling it, if the model cannot take such images or gives another shape.
     """
 
-    def __init__(self, model: nn.Module, shape: Sequence[int], static_features: int = 0) -> None:
+    def __init__(
+        self, model: nn.Module, shape: Sequence[int], static_features: int = 0, state_channels: int = 1
+    ) -> None:
         super().__init__()
         require(len(shape) in (1, 2) and min(shape) >= 1, "shape", "one or two numbers of grid points", list(shape))
         self.model, self.shape = model, tuple(shape)
-        self.register_scales(static_features)
+        self.register_scales(static_features, state_channels)
 
     def forward(self, u: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n c"]:
         nodes = math.prod(self.shape)

@@ -13,7 +13,9 @@ from eai.core.errors import require
 from eai.tasks.dynamics.data import Batch
 from eai.tasks.dynamics.graphs import Graph, Offset
 from eai.tasks.dynamics.layers import Neighbours
-from eai.tasks.dynamics.nets import GraphNet, Scaled
+from eai.tasks.dynamics.meshes import PointGraph
+from eai.tasks.dynamics.nets import GraphNet
+from eai.tasks.dynamics.scaled import Scaled, read_single_channel
 
 FASTEST = 1.0  # growth, in one step by a factor of e
 CALM = 6.0  # untrained edges diffuse softplus(−6) = 0.0025 of a difference
@@ -21,7 +23,7 @@ ORDER, RADIUS = 8, 0.8  # of the Taylor series, and the largest norm it is used 
 
 
 class LinearGenerator(nn.Module):
-    """The multiplier exp(i Σ_o a_o sin(κ·o) − Σ_q |Σ_o q_o (e^{iκ·o} − 1)|²) of each wavenumber κ.
+    """The multiplier exp(i Σ_o a_o sin(κ·o) − Σ_q |Σ_o q_o (e^{iκ·o} − 1)|²) of each wavenumber κ and channel.
 
     It is the exponential of a stencil with antisymmetric weights a, which moves waves and keeps their amplitudes, minus
     the square of filters q that do not see the mean, which damps them. Exact on a periodic grid, by Fourier transform.
@@ -31,24 +33,28 @@ class LinearGenerator(nn.Module):
         offsets: of the stencil, one of each pair ±o.
         filters: number of damping filters.
         growing: further filters whose square is added: what they see may grow.
+        channels: of the state, each with weights of its own.
     """
 
     phase: Tensor
 
-    def __init__(self, shape: tuple[int, ...], offsets: list[Offset], filters: int, growing: int = 0) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], offsets: list[Offset], filters: int, growing: int = 0, channels: int = 1
+    ) -> None:
         super().__init__()
         self.shape = shape
-        self.turning = nn.Parameter(torch.zeros(len(offsets)))
-        self.damping = nn.Parameter(torch.zeros(filters, 2 * len(offsets)))
-        self.growing = nn.Parameter(torch.zeros(growing, 2 * len(offsets))) if growing else None
+        self.turning = nn.Parameter(torch.zeros(channels, len(offsets)))
+        self.damping = nn.Parameter(torch.zeros(channels, filters, 2 * len(offsets)))
+        self.growing = nn.Parameter(torch.zeros(channels, growing, 2 * len(offsets))) if growing else None
+        read_single_channel(self, {"turning": 2, "damping": 3, "growing": 3})
         for filters_ in (self.damping, self.growing):
             if filters_ is not None:
                 nn.init.normal_(filters_, std=1e-2)
         # Derived from the configuration, so not part of a checkpoint.
         self.register_buffer("phase", _phases(shape, offsets), persistent=False)
 
-    def symbol(self, room: Float[Tensor, " b"] | None = None) -> Complex[Tensor, "*b k"]:
-        """The generator's value at each wavenumber.
+    def symbol(self, room: Float[Tensor, " b"] | None = None) -> Complex[Tensor, "*b c k"]:
+        """The generator's value at each wavenumber of each channel.
 
         Args:
             room: for growth, between 0 and 1 of each sample; None: no growth.
@@ -58,11 +64,11 @@ class LinearGenerator(nn.Module):
         phase = self.phase.to(wide)
         both = torch.cat([phase, -phase])
         differences = torch.polar(torch.ones_like(both), both) - 1
-        damped = (self.damping.to(differences.dtype) @ differences).abs().square().sum(0)
+        damped = (self.damping.to(differences.dtype) @ differences).abs().square().sum(1)
         turned = self.turning.to(wide) @ phase.sin()
         if room is not None and self.growing is not None:
-            grown = (self.growing.to(differences.dtype) @ differences).abs().square().sum(0)
-            damped = (damped - room[:, None] * grown).clamp(min=-FASTEST)
+            grown = (self.growing.to(differences.dtype) @ differences).abs().square().sum(1)
+            damped = (damped - room[:, None, None] * grown).clamp(min=-FASTEST)
         return torch.complex(-damped, turned.expand_as(damped))
 
     def forward(self, u: Float[Tensor, "b n c"], steps: float, room: Tensor | None = None) -> Float[Tensor, "b n c"]:
@@ -77,19 +83,20 @@ class LinearGenerator(nn.Module):
         field = u.to(torch.promote_types(u.dtype, torch.float32)).transpose(1, 2).unflatten(2, self.shape)
         spectrum = torch.fft.rfftn(field, dim=axes)
         factor = torch.exp(steps * self.symbol(room)).unflatten(-1, spectrum.shape[2:])
-        moved = torch.fft.irfftn(spectrum * (factor if factor.dim() < spectrum.dim() - 1 else factor[:, None]),
-                                 s=self.shape, dim=axes)  # fmt: skip
+        moved = torch.fft.irfftn(spectrum * factor, s=self.shape, dim=axes)
         return moved.flatten(2).transpose(1, 2).to(u.dtype)
 
 
-class ContractionNet(GraphNet, Scaled):
+class ContractionNet(GraphNet[Graph], Scaled):
     """u′ = exp(½L) exp(S(u) − D(u)) exp(½L) u, with ‖u′‖ ≤ ‖u‖ for all weights and all u.
 
     L is a :class:`LinearGenerator`. S(u) has antisymmetric weights s_ij = −s_ji on the edges of the graph, which
     exchange energy between nodes and keep its sum, as (u u_x + (u²)_x)/3 does; D(u) = Σ_j d_ij (u_i − u_j) with
-    d_ij = d_ji ≥ 0 diffuses. Both come from messages between the nodes and are bounded, and the exponential is a Taylor
-    series in as many sub-steps as its error of 1e-6 needs. What the series leaves over is scaled off, so that a rollout
-    of any length stays within its first energy; without damping and diffusion the energy is constant.
+    d_ij = d_ji ≥ 0 diffuses. With c channels s_ij is a c × c matrix, s_ij = −s_jiᵀ, so that channels exchange energy
+    too; ‖u‖² is the sum over nodes and channels, in their own units. Both come from messages between the nodes and are
+    bounded, and the exponential is a Taylor series in as many sub-steps as its error of 1e-6 needs. What the series
+    leaves over is scaled off, so that a rollout of any length stays within its first energy; without damping and
+    diffusion the energy is constant.
 
     With ``growth`` waves may also gain energy, as in the equation of Kuramoto and Sivashinsky, but the less the nearer
     the energy is to 1.5 times the largest of the training data, and none beyond it: so is every rollout bounded.
@@ -106,13 +113,14 @@ class ContractionNet(GraphNet, Scaled):
         conserve_mean: whether the mean of u stays as it is.
         bound: of Σ_j |s_ij| and Σ_j d_ij, in cells per step that a signal moves.
         static_features: the number of static features that the data give.
+        state_channels: c of the state.
     """
 
     energy_limit: Tensor
 
     def __init__(
         self,
-        graph: Graph,
+        graph: Graph | PointGraph,
         width: int = 32,
         layers: int = 2,
         filters: int = 2,
@@ -120,7 +128,10 @@ class ContractionNet(GraphNet, Scaled):
         conserve_mean: bool = False,
         bound: float = 4.0,
         static_features: int = 0,
+        state_channels: int = 1,
     ) -> None:
+        if not isinstance(graph, Graph):
+            raise ValueError("graph: expected that of a periodic grid, got one of points (for which: PointContraction)")
         require(layers >= 0, "layers", "0 or more", layers)
         super().__init__(graph, max(layers, 1))
         require(width >= 1, "width", "at least 1", width)
@@ -131,22 +142,23 @@ class ContractionNet(GraphNet, Scaled):
         opposite = [tuple(-v for v in offset) for offset in offsets]
         require(set(opposite) <= set(offsets), "graph", "an edge back for each edge", offsets)
         half = [offset for offset in offsets if offset > tuple(0 for _ in offset)]
-        self.linear = LinearGenerator(graph.shape, half, filters, filters if growth else 0)
-        self.register_scales(static_features)
+        self.register_scales(static_features, state_channels)
+        self.linear = LinearGenerator(graph.shape, half, filters, filters if growth else 0, state_channels)
         self.register_buffer("energy_limit", torch.tensor(math.inf if growth else 0.0))
         self.neighbours = Neighbours(graph)
         # The place, among the edges that end at a node, of the offset back.
         self.back = [offsets.index(offset) for offset in opposite]
         if layers:
             k = len(offsets)
-            self.encoder = nn.Linear(1 + static_features, width)
+            self.encoder = nn.Linear(state_channels + static_features, width)
             self.convolutions = nn.ModuleList(nn.Linear(k * width, width) for _ in range(layers))
-            self.weigh = nn.Linear(width, 2 * k)
+            self.sizes = [k * state_channels**2, k * state_channels]  # of s and d
+            self.weigh = nn.Linear(width, sum(self.sizes))
             nn.init.zeros_(self.weigh.weight)
             nn.init.zeros_(self.weigh.bias)
 
     @property
-    def reach(self) -> tuple[int, ...]:
+    def reach(self) -> tuple[float, ...]:
         """L reaches everywhere."""
         return tuple(size for size in self.graph.shape)
 
@@ -169,34 +181,37 @@ class ContractionNet(GraphNet, Scaled):
 
     def edge_weights(
         self, u: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"]
-    ) -> tuple[Float[Tensor, "b n k"], Float[Tensor, "b n k"]]:
+    ) -> tuple[Float[Tensor, "b n k c c"], Float[Tensor, "b n k c"]]:
         """s and d of the edges that end at each node.
 
         Args:
             u: the state.
             static: features of the nodes.
         """
-        h = self.encoder(self.inputs(u, static))
+        h, c = self.encoder(self.inputs(u, static)), self.state_channels
         for convolution in self.convolutions:
             h = h + nn.functional.silu(convolution(self.neighbours(h).flatten(2)))
-        raw = self.weigh(h).unflatten(2, (2, -1))
-        # What the node at the other end says of the same edge: its own edge, in the opposite direction.
-        other = torch.stack([self.neighbours.one(raw[..., place], at) for at, place in enumerate(self.back)], 3)
-        most = self.bound / raw.shape[3]
-        exchanged = most * torch.tanh((raw[:, :, 0] - other[:, :, 0]) / most)
-        diffused = most * torch.tanh(nn.functional.softplus(raw[:, :, 1] + other[:, :, 1] - CALM) / most)
-        return exchanged, diffused
+        exchange, diffusion = (part.unflatten(2, (len(self.back), -1)) for part in self.weigh(h).split(self.sizes, 2))
+        exchange = exchange.unflatten(3, (c, c))
+        most = self.bound / (len(self.back) * c)
+        exchanged = most * torch.tanh((exchange - self._other(exchange).mT) / most)
+        diffused = nn.functional.softplus(diffusion + self._other(diffusion) - CALM)
+        return exchanged, most * torch.tanh(diffused / most)
+
+    def _other(self, raw: Float[Tensor, "b n k ..."]) -> Float[Tensor, "b n k ..."]:
+        """What the node at the other end says of the same edge: its own edge, in the opposite direction."""
+        return torch.stack([self.neighbours.one(raw[:, :, place], at) for at, place in enumerate(self.back)], 2)
 
     def _exchange(
-        self, u: Float[Tensor, "b n c"], exchanged: Float[Tensor, "b n k"], diffused: Float[Tensor, "b n k"]
+        self, u: Float[Tensor, "b n c"], exchanged: Float[Tensor, "b n k c c"], diffused: Float[Tensor, "b n k c"]
     ) -> Float[Tensor, "b n c"]:
         """exp(S − D) u."""
-        weights, total = exchanged + diffused, diffused.sum(2, keepdim=True)
+        weights, total = exchanged + torch.diag_embed(diffused), diffused.sum(2)
 
         def generator(v: Tensor) -> Tensor:
-            return (weights[..., None] * self.neighbours(v)).sum(2) - total * v
+            return (weights * self.neighbours(v)[..., None, :]).sum((2, 4)) - total * v
 
-        return exponential(generator, (exchanged.abs().sum(2) + 2 * total[:, :, 0]).max(), u)
+        return exponential(generator, (exchanged.abs().sum((2, 4)) + 2 * total).max(), u)
 
 
 def exponential(generator: Callable[[Tensor], Tensor], norm: Float[Tensor, ""], u: Tensor) -> Tensor:

@@ -48,6 +48,7 @@ class Trajectories(DataModule[Batch]):
         surface: what the nodes lie on; None: a periodic grid.
         shape: of the grid; (n,) on a surface.
         courant: cells that a signal moves per step along each axis, at most.
+        spacing: of the cells, in the units in which graphs say their reach: 1 on a grid, radians on the sphere.
         length: of the domain along the last axis, in length units.
         modes: wavenumbers of the initial fields, at most; the scores per mode go up to it.
     """
@@ -55,6 +56,7 @@ class Trajectories(DataModule[Batch]):
     surface: Surface | None = None
     shape: tuple[int, ...]
     courant: tuple[float, ...]
+    spacing: float = 1.0
     length: float
     modes: int
     horizon: int

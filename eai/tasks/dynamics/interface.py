@@ -3,9 +3,10 @@
 A net is any ``nn.Module`` whose forward gets the state u (b, n, c) and the nodes' static features (b, n, s), s may be
 0, and gives the next state (b, n, c). Node numbers run fastest along the grid's last axis. Optional are
 
-* ``graph``, a :class:`eai.tasks.dynamics.graphs.Graph`: it must be on the data's grid, and is drawn;
-* ``reach``, cells from which a signal can arrive in one step, along each axis: refused where the signal moves further;
-* ``static_features``, how many it expects;
+* ``graph``, a :class:`eai.tasks.dynamics.graphs.Graph`, which must be on the data's grid, and is drawn, or a
+  :class:`eai.tasks.dynamics.meshes.PointGraph`, whose points must be the data's;
+* ``reach``, from how far a signal can arrive in one step, along each axis: refused where the signal moves further;
+* ``static_features`` and ``state_channels``, how many it expects;
 * ``fit_scales(batch)``, called once with the training data.
 """
 
@@ -20,16 +21,19 @@ from torch import Tensor, nn
 from eai.core.errors import ConfigError
 from eai.tasks.dynamics.data import Batch, Trajectories
 from eai.tasks.dynamics.graphs import Graph
+from eai.tasks.dynamics.meshes import PointGraph
+
+TOLERANCE = 1e-9
 
 
 def graph_of(net: nn.Module) -> Graph | None:
-    """The graph of a net that has one."""
+    """The periodic grid's graph of a net that has one."""
     graph = getattr(net, "graph", None)
     return graph if isinstance(graph, Graph) else None
 
 
-def reach_of(net: nn.Module) -> tuple[int, ...] | None:
-    """The reach of a net that says it."""
+def reach_of(net: nn.Module) -> tuple[float, ...] | None:
+    """The reach of a net that says it, in cells or, on points, in the units of their positions."""
     reach = getattr(net, "reach", None)
     return reach if isinstance(reach, tuple) else None
 
@@ -47,24 +51,30 @@ def check_grid(net: nn.Module, fields: Trajectories) -> None:
     Raises:
         ConfigError: it is on another grid, or the signal moves further in a step than the net can see.
     """
-    graph, reach = graph_of(net), reach_of(net)
+    graph, reach = getattr(net, "graph", None), reach_of(net)
     key = "model.net.graph" if graph else "model.net"
-    for name, shape in (("graph", graph and graph.shape), ("shape", getattr(net, "shape", None))):
+    for name, shape in (("graph", getattr(graph, "shape", None)), ("shape", getattr(net, "shape", None))):
         if isinstance(shape, tuple) and shape != fields.shape:
             raise ConfigError(f"model.net.{name}: expected the grid of data, {fields.shape}, got {shape}")
+    if isinstance(graph, PointGraph) and fields.surface is not None:
+        apart = (graph.positions - fields.surface.positions.to(graph.positions)).abs().max().item()
+        if apart > TOLERANCE:
+            raise ConfigError(f"{key}: expected the points of data, in their order, got points up to {apart:.2g} away")
     if reach is None:
         return
     if len(reach) != len(fields.shape):
         raise ConfigError(f"{key}: expected a reach along each axis of the grid of data, {fields.shape}, got {reach}")
-    for axis, (courant, cells) in enumerate(zip(fields.courant, reach, strict=True)):
-        needed = math.ceil(courant - 1e-9)
-        if cells < needed:
+    for axis, (courant, far) in enumerate(zip(fields.courant, reach, strict=True)):
+        cells = far / fields.spacing
+        if cells < courant - TOLERANCE:
             along = f" along axis {axis}" if len(fields.shape) > 1 else ""
             layers = getattr(net, "layers", None)
-            counted = f" ({layers} layers × {graph.reach[axis]} cells)" if graph and isinstance(layers, int) else ""
+            grid = graph_of(net)
+            counted = f" ({layers} layers × {grid.reach[axis]} cells)" if grid and isinstance(layers, int) else ""
+            needed = math.ceil(courant - TOLERANCE)
             raise ConfigError(
                 f"{key}: expected a reach of at least {needed} cells per step{along}, because the signal of data moves "
-                f"{courant:.2f}; got a reach of {cells}{counted}"
+                f"{courant:.2f}; got a reach of {cells:g}{counted}"
             )
 
 
@@ -75,9 +85,10 @@ def check_call(net: nn.Module, step: Callable[[Tensor, Tensor], Tensor], batch: 
         ConfigError: it cannot be called with such data, or what it gives is no next state.
     """
     u, static = batch.u[:, 0], batch.static
-    expected, given = getattr(net, "static_features", None), static.shape[2]
-    if isinstance(expected, int) and expected != given:
-        raise ConfigError(f"model.net.static_features: expected {given}, what data gives, got {expected}")
+    for name, given in (("static_features", static.shape[2]), ("state_channels", u.shape[2])):
+        stated = getattr(net, name, None)
+        if isinstance(stated, int) and stated != given:
+            raise ConfigError(f"model.net.{name}: expected {given}, what data gives, got {stated}")
     training = net.training
     net.eval()
     try:

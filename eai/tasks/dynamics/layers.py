@@ -1,18 +1,60 @@
 """Layers of message passing on (b, n, f) with one ``edge_index`` for all samples: no block-diagonal batch is needed.
 
-Graphs are homogeneous and their edges sorted by target: messages are (b, n, k, f), k to each node, and adding up those
-that a node receives is a sum over k where a general graph needs a scatter.
+Edges are sorted by target and as many at every node, k: messages are (b, n, k, f), and adding up those that a node
+receives is a sum over k, several times as quick as a scatter. Where nodes have fewer neighbours the table is filled up,
+see :class:`Edges`.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 from torch_geometric.nn import Linear
 
 from eai.tasks.dynamics.graphs import Graph
+from eai.tasks.dynamics.meshes import PointGraph
+
+
+class Edges(NamedTuple):
+    """The edges of a graph as a table with k places for each of n nodes, sorted by target.
+
+    ``edge_index``: (source, target); a node with fewer than k neighbours fills its places with itself.
+    ``edge_features``: asinh of what is known of the edges: steps of one cell near the node, of factors far from it.
+    One row for each place where all nodes have the same, else one for each edge.
+    ``share``: of each message in the mean over a node's neighbours, 0 where the place is filled up; None: all places
+    are taken.
+    """
+
+    edge_index: Int[Tensor, "2 e"]
+    edge_features: Float[Tensor, "m f"]
+    share: Float[Tensor, "n k"] | None
+
+
+def table_of(graph: Graph | PointGraph) -> Edges:
+    """The table of a graph's edges."""
+    features = torch.asinh(graph.edge_attr)
+    if isinstance(graph, Graph):
+        return Edges(graph.edge_index, features, None)
+    source, target = graph.edge_index
+    degrees = torch.bincount(target, minlength=graph.nodes)
+    k = int(degrees.max())
+    if bool((degrees == k).all()):
+        return Edges(graph.edge_index, features, None)
+    # Edges are sorted by target, so that the first ones of a node stand in a row.
+    first = degrees.cumsum(0) - degrees
+    place = target * k + torch.arange(len(target)) - first[target]
+    sources = torch.arange(graph.nodes).repeat_interleave(k)
+    targets = sources.clone()
+    sources[place] = source
+    known = features.new_zeros(len(sources), features.shape[1])
+    known[place] = features
+    share = torch.zeros(len(sources))
+    share[place] = 1 / degrees[target].float()
+    return Edges(torch.stack([sources, targets]), known, share.view(graph.nodes, k))
 
 
 class Neighbours(nn.Module):
@@ -41,11 +83,11 @@ class Neighbours(nn.Module):
         wide = torch.cat([h[:, n - m :], h, h[:, :m]], 1)
         return torch.stack([wide[:, m + step : m + step + n] for step in self.steps], 2)
 
-    def one(self, h: Float[Tensor, "b n f"], place: int) -> Float[Tensor, "b n f"]:
+    def one(self, h: Float[Tensor, "b n ..."], place: int) -> Float[Tensor, "b n ..."]:
         """The values at one of the neighbours.
 
         Args:
-            h: (b, n, f).
+            h: at all nodes.
             place: of the neighbour among the k.
         """
         return h.roll(-self.steps[place], 1) if self.ring else h.index_select(1, self.source[:, place])
@@ -136,12 +178,11 @@ class InteractionLayer(nn.Module):
         self.combine = nn.Linear(width, width)
         self.update_node = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width))
 
-    def forward(self, h: Tensor, edge_index: Tensor, edge_features: Tensor) -> Tensor:
-        sent = self.source(h).index_select(-2, edge_index[0]).unflatten(-2, (h.shape[-2], -1))
-        received = silu(self.target(h).unsqueeze(-2) + sent + self.edge(edge_features)).mean(-2)
+    def forward(self, h: Tensor, edges: Edges) -> Tensor:
+        sent = self.source(h).index_select(-2, edges.edge_index[0]).unflatten(-2, (h.shape[-2], -1))
+        known = self.edge(edges.edge_features)
+        if len(known) > sent.shape[-2]:  # of each edge
+            known = known.view(sent.shape[-3:])
+        messages = silu(self.target(h).unsqueeze(-2) + sent + known)
+        received = messages.mean(-2) if edges.share is None else (messages * edges.share.unsqueeze(-1)).sum(-2)
         return h + self.update_node(torch.cat([h, self.combine(received)], dim=-1))
-
-
-def edge_inputs(graph: Graph) -> Float[Tensor, "k f"]:
-    """asinh of displacements and lengths: steps of one cell near the node, of factors far from it."""
-    return torch.asinh(graph.edge_attr)

@@ -25,9 +25,11 @@ class PointGraph(NamedTuple):
     ``reverse``: the number of the edge back, so that ``edge_index[:, reverse]`` is ``edge_index`` with rows exchanged.
     ``edge_attr``: the displacement from the target to the source along every axis, and its length, in mean edge
     lengths. On the sphere: the great circle's direction at the target (east, north) times its length, and its length.
+    Whatever else is known of an edge may follow, as ``graph._replace(edge_attr=…)``.
     ``positions``: of the nodes, in float64; on the sphere unit vectors (x, y, z), z to the north pole.
     ``area``: weights of the nodes in means over the domain, with mean 1.
     ``spacing``: the mean edge length, in the units of the positions; on the sphere in radians.
+    ``sphere``: whether the points lie on the unit sphere.
     """
 
     edge_index: Int[Tensor, "2 e"]
@@ -36,10 +38,28 @@ class PointGraph(NamedTuple):
     positions: Float[Tensor, "n d"]
     area: Float[Tensor, " n"]
     spacing: float
+    sphere: bool = False
 
     @property
     def nodes(self) -> int:
         return len(self.positions)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the state: the number of nodes."""
+        return (self.nodes,)
+
+    @property
+    def axes(self) -> int:
+        """Columns of ``edge_attr`` before the length."""
+        return 2 if self.sphere else self.positions.shape[1]
+
+    @property
+    def reach(self) -> tuple[float]:
+        """How far away every node has a neighbour, or further, in the units of the positions."""
+        length = self.edge_attr[:, self.axes]
+        longest = length.new_zeros(self.nodes).scatter_reduce(0, self.edge_index[1], length, "amax")
+        return (self.spacing * longest.min().item(),)
 
 
 def knn_points(
@@ -221,5 +241,5 @@ def _graph(
     spacing = length.mean()
     edge_attr = (torch.cat([way, length[:, None]], dim=1) / spacing).float()
     return PointGraph(
-        torch.stack([source, target]), reverse, edge_attr, positions, positions.new_ones(n), spacing.item()
+        torch.stack([source, target]), reverse, edge_attr, positions, positions.new_ones(n), spacing.item(), sphere
     )

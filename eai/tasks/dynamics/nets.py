@@ -7,6 +7,7 @@ A net of this task is any module from (u, static) to the next u; what else it ma
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -16,62 +17,48 @@ from torch.nn.functional import leaky_relu
 from eai.core.errors import require
 from eai.tasks.dynamics.data import Batch
 from eai.tasks.dynamics.graphs import Graph
-from eai.tasks.dynamics.layers import InteractionLayer, MeanConv, NeighbourMean, StencilConv, edge_inputs
+from eai.tasks.dynamics.layers import Edges, InteractionLayer, MeanConv, NeighbourMean, StencilConv, table_of
+from eai.tasks.dynamics.meshes import PointGraph
+from eai.tasks.dynamics.scaled import Scaled
+
+AnyGraph = TypeVar("AnyGraph", Graph, PointGraph, Graph | PointGraph)
 
 
-class GraphNet(nn.Module):
+class GraphNet(nn.Module, Generic[AnyGraph]):
     """(u, static) → the next u, by ``layers`` of messages on ``graph``."""
 
-    def __init__(self, graph: Graph, layers: int) -> None:
+    def __init__(self, graph: AnyGraph, layers: int) -> None:
         super().__init__()
         require(layers >= 1, "layers", "at least 1", layers)
-        self.graph, self.layers = graph, layers
-        # Derived from the configuration, so not part of a checkpoint.
-        self.register_buffer("edge_index", graph.edge_index, persistent=False)
-
-    edge_index: Tensor
+        self.graph: AnyGraph = graph
+        self.layers = layers
 
     @property
-    def reach(self) -> tuple[int, ...]:
-        """Cells from which a signal can arrive in one application of the net, along each axis."""
+    def reach(self) -> tuple[float, ...]:
+        """How far away a signal may begin that arrives in one application of the net, in cells along each axis."""
         return tuple(self.layers * cells for cells in self.graph.reach)
 
 
-class Scaled(nn.Module):
-    """Inputs and increments in units of the training data: a mix-in for nets that do not know the data's scales."""
+class MessageNet(GraphNet[Graph | PointGraph]):
+    """A :class:`GraphNet` whose nodes may have any number of neighbours."""
 
-    u_mean: Tensor
-    u_std: Tensor
-    delta_std: Tensor
-    static_mean: Tensor
-    static_std: Tensor
-    static_features: int
+    edge_index: Tensor
+    edge_features: Tensor
+    share: Tensor | None
 
-    def register_scales(self, static_features: int) -> None:
-        """Register the scales as buffers: zero means and unit deviations until :meth:`fit_scales`."""
-        require(static_features >= 0, "static_features", "0 or more", static_features)
-        self.static_features = static_features
-        for name, value in (("u_mean", 0.0), ("u_std", 1.0), ("delta_std", 1.0)):
-            self.register_buffer(name, torch.tensor(value))
-        self.register_buffer("static_mean", torch.zeros(static_features))
-        self.register_buffer("static_std", torch.ones(static_features))
+    def __init__(self, graph: Graph | PointGraph, layers: int) -> None:
+        super().__init__(graph, layers)
+        # Derived from the configuration, so not part of a checkpoint.
+        for name, part in table_of(graph)._asdict().items():
+            self.register_buffer(name, part, persistent=False)
 
-    def fit_scales(self, batch: Batch) -> None:
-        """Set the scales from training data; that of increments is the deviation of one-step differences."""
-        self.u_mean.copy_(batch.u.mean())
-        self.u_std.copy_(batch.u.std().clamp(min=1e-6))
-        self.delta_std.copy_((batch.u[:, 1:] - batch.u[:, :-1]).std().clamp(min=1e-6))
-        if self.static_features:
-            self.static_mean.copy_(batch.static.mean((0, 1)))
-            self.static_std.copy_(batch.static.std((0, 1)).clamp(min=1e-6))
-
-    def inputs(self, u: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n f"]:
-        """The state and, where there are ``static_features``, those, all with zero mean and unit deviation."""
-        known = (static - self.static_mean) / self.static_std if self.static_features else static[:, :, :0]
-        return torch.cat([(u - self.u_mean) / self.u_std, known], dim=2)
+    @property
+    def edges(self) -> Edges:
+        """The table of the graph's edges."""
+        return Edges(self.edge_index, self.edge_features, self.share)
 
 
-class GCN(GraphNet):
+class GCN(GraphNet[Graph]):
     """The net of slide 2.1: graph convolutions, then two hidden and one linear layer at each node.
 
     Inputs of node i are u_i and, with ``position``, (i+1)/n. Leaky ReLU follows all layers but the last.
@@ -84,24 +71,39 @@ class GCN(GraphNet):
         width: of all hidden layers; the slides take 2 · nt = 30.
         layers: number of graph convolutions.
         position: whether the nodes know where they are.
+        state_channels: c of the state.
     """
 
     positions: Tensor
 
-    def __init__(self, graph: Graph, width: int = 30, layers: int = 4, position: bool = True) -> None:
+    def __init__(
+        self,
+        graph: Graph | PointGraph,
+        width: int = 30,
+        layers: int = 4,
+        position: bool = True,
+        state_channels: int = 1,
+    ) -> None:
+        if not isinstance(graph, Graph):
+            raise ValueError("graph: expected one whose nodes all have equally many neighbours, got one of points")
         super().__init__(graph, layers)
         require(width >= 1, "width", "at least 1", width)
-        self.position = position
+        require(state_channels >= 1, "state_channels", "at least 1", state_channels)
+        self.position, self.state_channels = position, state_channels
         self.mean = NeighbourMean(graph)
         positions = (torch.arange(graph.nodes) + 1)[:, None] / graph.nodes
         self.register_buffer("positions", positions, persistent=False)
-        sizes = [2 if position else 1] + [width] * layers
+        sizes = [state_channels + position] + [width] * layers
         self.convolutions = nn.ModuleList(MeanConv(a, b) for a, b in pairwise(sizes))
         self.head = nn.Sequential(
-            nn.Linear(width, width), nn.LeakyReLU(), nn.Linear(width, width), nn.LeakyReLU(), nn.Linear(width, 1)
+            nn.Linear(width, width),
+            nn.LeakyReLU(),
+            nn.Linear(width, width),
+            nn.LeakyReLU(),
+            nn.Linear(width, state_channels),
         )
 
-    def forward(self, u: Float[Tensor, "b n 1"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n 1"]:
+    def forward(self, u: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n c"]:
         h = u.transpose(0, 1)
         if self.position:
             h = torch.cat([h, self.positions[:, None].expand(-1, len(u), -1)], dim=2)
@@ -110,7 +112,7 @@ class GCN(GraphNet):
         return self.head(h).transpose(0, 1)
 
 
-class LearnedStencil(GraphNet):
+class LearnedStencil(MessageNet):
     """u + S u, where S is linear in u: layers of linear messages, weighted by an MLP of the features of the edges.
 
     h ← Σ_j w(e_ij, s_i, s_j) ⊙ V h_j in every layer, then a linear map of the nodes' ``channels`` to the increment.
@@ -123,21 +125,27 @@ class LearnedStencil(GraphNet):
         channels: of the hidden state.
         width: of the MLP's two hidden layers.
         static_features: the number of static features that the data give.
+        state_channels: c of the state.
     """
 
-    edge_features: Tensor
     static_mean: Tensor
     static_std: Tensor
 
     def __init__(
-        self, graph: Graph, layers: int = 2, channels: int = 8, width: int = 32, static_features: int = 0
+        self,
+        graph: Graph | PointGraph,
+        layers: int = 2,
+        channels: int = 8,
+        width: int = 32,
+        static_features: int = 0,
+        state_channels: int = 1,
     ) -> None:
         super().__init__(graph, layers)
         require(channels >= 1, "channels", "at least 1", channels)
         require(width >= 1, "width", "at least 1", width)
         require(static_features >= 0, "static_features", "0 or more", static_features)
-        self.static_features = static_features
-        self.register_buffer("edge_features", edge_inputs(graph), persistent=False)
+        require(state_channels >= 1, "state_channels", "at least 1", state_channels)
+        self.static_features, self.state_channels = static_features, state_channels
         self.register_buffer("static_mean", torch.zeros(static_features))
         self.register_buffer("static_std", torch.ones(static_features))
         kinds = self.edge_features.shape[1]
@@ -145,19 +153,19 @@ class LearnedStencil(GraphNet):
         self.weights = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, layers * channels))
         if static_features:
             self.target, self.source = (nn.Linear(static_features, width, bias=False) for _ in range(2))
-        sizes = [1] + [channels] * layers
+        sizes = [state_channels] + [channels] * layers
         self.convolutions = nn.ModuleList(StencilConv(a, b) for a, b in pairwise(sizes))
-        self.read = nn.Linear(channels, 1, bias=False)
+        self.read = nn.Linear(channels, state_channels, bias=False)
 
     def fit_scales(self, batch: Batch) -> None:
         if self.static_features:
             self.static_mean.copy_(batch.static.mean((0, 1)))
             self.static_std.copy_(batch.static.std((0, 1)).clamp(min=1e-6))
 
-    def forward(self, u: Float[Tensor, "b n 1"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n 1"]:
+    def forward(self, u: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n c"]:
         return u + self.increment(u, static)
 
-    def increment(self, u: Float[Tensor, "b n 1"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n 1"]:
+    def increment(self, u: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n c"]:
         """S u."""
         h = u
         for convolution, weight in zip(self.convolutions, self._edge_weights(static), strict=True):
@@ -165,17 +173,24 @@ class LearnedStencil(GraphNet):
         return self.read(h)
 
     def _edge_weights(self, static: Float[Tensor, "b n s"]) -> tuple[Tensor, ...]:
-        """The weights of each layer: by kind of edge (k, channels), or (b, e, channels) with static features."""
-        along = self.along(self.edge_features)
-        if not self.static_features:
-            return self.weights(along).chunk(self.layers, dim=-1)
-        s = (static - self.static_mean) / self.static_std
-        source = self.source(s).index_select(1, self.edge_index[0])
-        target = self.target(s).repeat_interleave(self.graph.degree, dim=1)
-        return self.weights(source + target + along.repeat(self.graph.nodes, 1)).chunk(self.layers, dim=-1)
+        """The weights of each layer, (k, channels), or (b, e, channels) where they differ between nodes."""
+        before = self.along(self.edge_features)
+        alike = self.share is None and len(self.edge_features) < self.edge_index.shape[1]
+        degree = self.edge_index.shape[1] // self.graph.nodes
+        if self.static_features:
+            s = (static - self.static_mean) / self.static_std
+            source = self.source(s).index_select(1, self.edge_index[0])
+            target = self.target(s).repeat_interleave(degree, dim=1)
+            before = source + target + (before.repeat(self.graph.nodes, 1) if alike else before)
+        elif not alike:
+            before = before[None]
+        weights = self.weights(before)
+        if self.share is not None:
+            weights = weights * (self.share.flatten()[:, None] > 0)
+        return weights.chunk(self.layers, dim=-1)
 
 
-class InteractionNetwork(GraphNet, Scaled):
+class InteractionNetwork(MessageNet, Scaled):
     """Encode, process, decode: u + σ_Δ · decoder(messages(encoder(u/σ_u, s))), as slide 2.1 describes graph networks.
 
     The increment is scaled by σ_Δ, the standard deviation of one-step differences in the training data, and starts at
@@ -189,34 +204,34 @@ class InteractionNetwork(GraphNet, Scaled):
         width: of all hidden layers.
         static_features: s, the number of static features that the data give.
         linear: a stencil beside the messages, on a graph of the same shape; null for none.
+        state_channels: c of the state.
     """
-
-    edge_features: Tensor
 
     def __init__(
         self,
-        graph: Graph,
+        graph: Graph | PointGraph,
         layers: int = 3,
         width: int = 32,
         static_features: int = 0,
         linear: LearnedStencil | None = None,
+        state_channels: int = 1,
     ) -> None:
         super().__init__(graph, layers)
         require(width >= 1, "width", "at least 1", width)
         same = linear is None or linear.graph.shape == graph.shape
         require(same, "linear", f"a stencil on a grid of {graph.shape}", linear.graph.shape if linear else None)
         self.linear = linear
-        self.register_buffer("edge_features", edge_inputs(graph), persistent=False)
-        self.register_scales(static_features)
-        self.encoder = nn.Sequential(nn.Linear(1 + static_features, width), nn.SiLU(), nn.Linear(width, width))
+        self.register_scales(static_features, state_channels)
+        first = nn.Linear(state_channels + static_features, width)
+        self.encoder = nn.Sequential(first, nn.SiLU(), nn.Linear(width, width))
         self.processor = nn.ModuleList(InteractionLayer(width, self.edge_features.shape[1]) for _ in range(layers))
-        last = nn.Linear(width, 1)
+        last = nn.Linear(width, state_channels)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.decoder = nn.Sequential(nn.Linear(width, width), nn.SiLU(), last)
 
     @property
-    def reach(self) -> tuple[int, ...]:
+    def reach(self) -> tuple[float, ...]:
         own = super().reach
         return own if self.linear is None else tuple(map(max, own, self.linear.reach))
 
@@ -225,9 +240,9 @@ class InteractionNetwork(GraphNet, Scaled):
         if self.linear is not None:
             self.linear.fit_scales(batch)
 
-    def forward(self, u: Float[Tensor, "b n 1"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n 1"]:
+    def forward(self, u: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n c"]:
         h = self.encoder(self.inputs(u, static))
         for layer in self.processor:
-            h = layer(h, self.edge_index, self.edge_features)
+            h = layer(h, self.edges)
         after = u + self.delta_std * self.decoder(h)
         return after if self.linear is None else after + self.linear.increment(u, static)

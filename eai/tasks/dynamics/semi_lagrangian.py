@@ -13,7 +13,7 @@ from eai.tasks.dynamics.nets import GraphNet
 from eai.tasks.dynamics.schemes import Interpolation, lagrange_weights
 
 
-class SemiLagrangianNet(GraphNet):
+class SemiLagrangianNet(GraphNet[Graph]):
     """u'_i = Σ_p L_p(x_i − δ_i) u_p + Σ_q κ_iq u_q, δ_i = c_i + f(c around i), κ_i = g(c around i), Σ_q κ_iq = 0.
 
     L_p are the weights of Lagrange interpolation, f and g networks of the speeds at the neighbours that the graph has;

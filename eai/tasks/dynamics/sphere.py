@@ -69,7 +69,8 @@ class Sphere(RandomFields):
         require(hills + degree >= 1, "degree", "1 or more where there are no hills", degree)
         self.flow, self.wind, self.hills, self.width = flow, wind, hills, width
         self.shape, self.modes, self.length = (self.mesh.nodes,), degree, 2 * math.pi
-        self.courant, self.surface = (wind,), Surface(self.mesh.positions, self.faces)
+        self.courant, self.spacing = (wind,), spacing
+        self.surface = Surface(self.mesh.positions, self.faces)
 
     def initial(self, count: int, generator: torch.Generator) -> tuple[Float[Tensor, "b n 1"], Float[Tensor, "b n 3"]]:
         wind, field = self.draw(count, generator)

@@ -135,10 +135,10 @@ def test_linear_part_is_the_exponential_of_its_stencil() -> None:
     net = net_of(graph, 0.4, layers=0)
     eye = torch.eye(12, dtype=torch.float64)
     offsets = [1, 2, 3]
-    s = sum(a / 2 * (eye.roll(-o, 0) - eye.roll(o, 0)) for a, o in zip(net.linear.turning, offsets, strict=True))
+    s = sum(a / 2 * (eye.roll(-o, 0) - eye.roll(o, 0)) for a, o in zip(net.linear.turning[0], offsets, strict=True))
     filters = [
         sum(w * (eye.roll(-o, 0) - eye) for w, o in zip(row, [*offsets, *(-o for o in offsets)], strict=True))
-        for row in net.linear.damping
+        for row in net.linear.damping[0]
     ]
     generator = s - sum(q.T @ q for q in filters)
     u, static = states(graph)

@@ -15,7 +15,7 @@ from eai.tasks.dynamics.advection import Fourier, VariableSpeed
 from eai.tasks.dynamics.data import Batch
 from eai.tasks.dynamics.forecast import rollout
 from eai.tasks.dynamics.graphs import Graph, grid2d, knn, multiscale, ring
-from eai.tasks.dynamics.layers import InteractionLayer, StencilConv
+from eai.tasks.dynamics.layers import Edges, InteractionLayer, StencilConv
 from eai.tasks.dynamics.nets import GraphNet, InteractionNetwork, LearnedStencil
 
 B, N = 3, 13
@@ -88,8 +88,8 @@ def test_layers_on_a_shared_graph_equal_those_on_a_block_diagonal_batch(layer: s
         shared, block = conv(h, graph.edge_index, weight), conv(batch.x, batch.edge_index, block_weight)
     else:
         conv = InteractionLayer(width, 2)
-        shared = conv(h, graph.edge_index, graph.edge_attr)
-        block = conv(batch.x, batch.edge_index, graph.edge_attr)
+        shared = conv(h, Edges(graph.edge_index, graph.edge_attr, None))
+        block = conv(batch.x, Edges(batch.edge_index, graph.edge_attr, None))
     torch.testing.assert_close(shared, block.view(B, N, -1), rtol=0, atol=1e-6)
 
 
@@ -98,7 +98,7 @@ def test_interaction_layer_equals_an_mlp_on_every_edge(generator: torch.Generato
     torch.manual_seed(0)
     layer = InteractionLayer(width, 2)
     h = torch.randn(1, N, width, generator=generator)
-    got = layer(h, graph.edge_index, graph.edge_attr)[0]
+    got = layer(h, Edges(graph.edge_index, graph.edge_attr, None))[0]
     for i in range(N):
         messages = []
         for e in range(graph.edge_index.shape[1]):

@@ -67,10 +67,11 @@ def test_step_is_the_exponential_of_its_generator_and_without_diffusion_keeps_th
     with torch.no_grad():
         net.weigh.bias[1] = -1e4
     u, static = states(graph.nodes)
-    exchanged, diffused = net.edge_weights(u, static)
+    exchanged, diffused, turned = net.edge_weights(u, static)
     assert diffused.abs().max() == 0
+    assert turned is None
     matrix = torch.zeros(graph.nodes, graph.nodes, dtype=torch.float64)
-    matrix[graph.edge_index[1], graph.edge_index[0]] = exchanged[0]
+    matrix[graph.edge_index[1], graph.edge_index[0]] = exchanged[0, :, 0, 0]
     torch.testing.assert_close(matrix, -matrix.T)
     after = net(u, static)
     expected = torch.matrix_exp(matrix / net.area[:, None]) @ u[0]
