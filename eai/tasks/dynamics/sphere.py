@@ -43,6 +43,7 @@ class Sphere(RandomFields):
         width: standard deviation of the narrowest hill, in radians, at least the mean edge length; the widest are twice
             as wide.
         degree: of the harmonics, 0 (none) or more, at most π/mean edge length; not 0 without hills.
+        bells: whether hills are cosine bells, which end at a circle, instead of Gaussian.
         sizes: see :class:`RandomFields`.
     """
 
@@ -54,6 +55,7 @@ class Sphere(RandomFields):
         hills: int = 3,
         width: float = 0.35,
         degree: int = 3,
+        bells: bool = False,
         **sizes: Unpack[Sizes],
     ) -> None:
         super().__init__(**sizes)
@@ -67,7 +69,7 @@ class Sphere(RandomFields):
         most = math.floor(math.pi / spacing)
         require(0 <= degree <= most, "degree", f"0 ≤ degree ≤ {most}, or the mesh cannot hold the harmonics", degree)
         require(hills + degree >= 1, "degree", "1 or more where there are no hills", degree)
-        self.flow, self.wind, self.hills, self.width = flow, wind, hills, width
+        self.flow, self.wind, self.hills, self.width, self.bells = flow, wind, hills, width, bells
         self.shape, self.modes, self.length = (self.mesh.nodes,), degree, 2 * math.pi
         self.courant, self.spacing = (wind,), spacing
         self.surface = Surface(self.mesh.positions, self.faces)
@@ -95,7 +97,7 @@ class Sphere(RandomFields):
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Wind, SmoothField]:
         """Winds and initial fields of ``count`` trajectories, on the generator's device."""
-        field = random_smooth_fields(count, self.hills, self.width, self.modes, generator)
+        field = random_smooth_fields(count, self.hills, self.width, self.modes, generator, self.bells)
         peak = field(self._nodes(count, generator.device)).abs().amax(1, keepdim=True)
         axis, pole = (random_directions(count, generator=generator) for _ in range(2))
         largest = self.wind * self.mesh.spacing
@@ -107,7 +109,7 @@ class Sphere(RandomFields):
         states = []
         for rows in torch.arange(len(wind.axis)).split(max(1, POINTS // self.mesh.nodes)):
             some_wind = wind._replace(axis=wind.axis[rows], pole=wind.pole[rows])
-            some_fields = SmoothField(*(part[rows] for part in field))
+            some_fields = field.of(rows)
             x = self._nodes(len(rows), wind.axis.device)
             u = [some_fields(x)]
             for _ in range(steps):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from eai.tasks.dynamics.sphere_geometry import unit
@@ -85,15 +85,17 @@ def back(x: Points, wind: Callable[[Tensor], Tensor], h: float) -> Points:
 
 
 class SmoothField(NamedTuple):
-    """u(x) = scale · [Σ_h height_h exp((x · centre_h − 1)/width_h²) + Σ_l Σ_j amplitude_lj P_l(x · axis_lj)].
+    """u(x) = scale · [Σ_h height_h h(r_h) + Σ_l Σ_j amplitude_lj P_l(x · axis_lj)], r_h the angle from centre_h to x.
 
-    Hills of Gaussian shape, and spherical harmonics of degree l = 1, 2, …, each as 2l + 1 zonal harmonics about axes of
-    their own; P_l is the Legendre polynomial.
+    Hills are of Gaussian shape, h(r) = exp((cos r − 1)/width_h²), or the cosine bells of Williamson et al. (1992, test
+    1), h(r) = ½ (1 + cos(π r/R)) for r < R and 0 beyond, with R such that both are ½ at the same r. Harmonics of degree
+    l = 1, 2, … are 2l + 1 zonal ones about axes of their own; P_l is the Legendre polynomial.
 
     ``centre``, ``axis``: unit vectors. ``axis`` and ``amplitude`` hold the degrees one after the other, and each
     degree in the number of its axes.
-    ``width``: the standard deviation of a hill, in radians.
+    ``width``: the standard deviation of a Gaussian hill, in radians.
     ``scale``: of the whole field.
+    ``bells``: whether hills are cosine bells.
     """
 
     centre: Float[Tensor, "b h 3"]
@@ -102,10 +104,21 @@ class SmoothField(NamedTuple):
     axis: Float[Tensor, "b a 3"]
     amplitude: Float[Tensor, "b a"]
     scale: Float[Tensor, "b 1"]
+    bells: bool = False
+
+    def of(self, rows: Int[Tensor, " r"]) -> SmoothField:
+        """Some of the b fields."""
+        return SmoothField(*(part[rows] for part in self[:-1]), bells=self.bells)
 
     def __call__(self, x: Points) -> Float[Tensor, "b m"]:
         """The field at x."""
-        hills = ((x @ self.centre.mT - 1) / self.width[:, None].square()).exp()
+        away, widths = 1 - x @ self.centre.mT, self.width[:, None].square()
+        if self.bells:
+            radius = 2 * (1 - math.log(2) * widths).clamp(min=-1).acos()
+            share = ((1 - away).clamp(-1, 1).acos() / radius).clamp(max=1)
+            hills = 0.5 * (1 + (math.pi * share).cos())
+        else:
+            hills = (-away / widths).exp()
         u = (hills @ self.height[:, :, None])[:, :, 0]
         first, degree = 0, 1
         while first < self.axis.shape[1]:
@@ -129,7 +142,9 @@ def random_directions(*shape: int, generator: torch.Generator) -> Float[Tensor, 
     return unit(torch.randn(*shape, 3, dtype=torch.float64, generator=generator, device=generator.device))
 
 
-def random_smooth_fields(count: int, hills: int, width: float, degree: int, generator: torch.Generator) -> SmoothField:
+def random_smooth_fields(
+    count: int, hills: int, width: float, degree: int, generator: torch.Generator, bells: bool = False
+) -> SmoothField:
     """Fields with random places, heights ~ N(0, 1), widths and harmonics; the harmonics together have unit variance.
 
     Args:
@@ -138,6 +153,7 @@ def random_smooth_fields(count: int, hills: int, width: float, degree: int, gene
         width: of the narrowest hill, in radians; the others are up to twice as wide.
         degree: of the harmonics, at most; 0 for none.
         generator: of the random numbers.
+        bells: see :class:`SmoothField`.
     """
     axes = (degree + 1) ** 2 - 1
 
@@ -153,4 +169,5 @@ def random_smooth_fields(count: int, hills: int, width: float, degree: int, gene
         # The mean square of P_l is 1/(2l + 1), and there are 2l + 1 of them.
         amplitude=normal(axes) / math.sqrt(max(1, degree)),
         scale=wider.new_ones(count, 1),
+        bells=bells,
     )

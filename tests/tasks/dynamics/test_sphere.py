@@ -149,6 +149,28 @@ def test_harmonics_have_zero_mean_and_unit_variance_and_hills_their_height(gener
     torch.testing.assert_close(hill(near), expected, rtol=1e-6, atol=0)
 
 
+def test_cosine_bell_is_half_as_high_where_the_gaussian_is_and_ends_at_twice_that_angle(
+    generator: torch.Generator,
+) -> None:
+    hill = random_smooth_fields(B, 1, 0.4, 0, generator)
+    bell = hill._replace(bells=True)
+    half = (1 - math.log(2) * hill.width.square()).acos()
+    across = torch.linalg.cross(hill.centre, hill.centre.roll(1, 2))
+    across = across / across.norm(dim=2, keepdim=True)
+
+    def at(share: float) -> torch.Tensor:
+        angle = (share * half)[..., None]
+        return angle.cos() * hill.centre + angle.sin() * across
+
+    for field in (hill, bell):
+        torch.testing.assert_close(field(at(1.0)), hill.height / 2)
+    torch.testing.assert_close(bell(at(0.0)), hill.height, rtol=1e-6, atol=0)
+    # ½ (1 + cos(π/4)) half way there.
+    torch.testing.assert_close(bell(at(0.5)), hill.height * (2 + math.sqrt(2)) / 4)
+    assert bell(at(2.001)).abs().max() == 0
+    assert bell(at(1.99)).abs().min() > 0
+
+
 def test_legendre_polynomials() -> None:
     z = torch.linspace(-1, 1, 7, dtype=torch.float64)
     expected = [torch.ones_like(z), z, (3 * z**2 - 1) / 2, (5 * z**3 - 3 * z) / 2]
