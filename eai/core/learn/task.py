@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from eai.core.errors import ConfigError, ExplodedLossError, NonFiniteLossError
 from eai.core.learn.data import Blocks, DataModule, widened
+from eai.core.learn.export import Variable
 from eai.core.learn.figures import Drawing
 from eai.core.learn.ranks import gather, processes, rank
 from eai.core.learn.resuming import random_state, set_random_state, stretch_schedule
@@ -117,6 +118,26 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
     def closing_figures(self, data: DataModule[B], batch: B, estimate: Estimate) -> Mapping[str, Drawing]:
         """Further figures, drawn once at the end of the run."""
         return {}
+
+    def coordinates(self, data: DataModule[B]) -> Mapping[str, Variable]:
+        """Of the dataset that ``eai-evaluate export=…`` writes: what does not change between batches. By default none.
+
+        One along the samples is as long as the test split.
+        """
+        return {}
+
+    def exported(self, data: DataModule[B], batch: B, estimates: Mapping[str, Estimate]) -> Mapping[str, Variable]:
+        """The variables of that dataset, for a batch, samples first.
+
+        Args:
+            data: that the batch is from.
+            batch: of the test split.
+            estimates: of ``network`` and of every baseline.
+
+        Raises:
+            ConfigError: this task writes no dataset, which is the default.
+        """
+        raise ConfigError(f"export: {type(self).__name__} writes no dataset; it has no method exported()")
 
     # What follows from it.
 

@@ -19,6 +19,7 @@ from eai.core.learn.data import DataModule
 from eai.core.learn.task import Task
 from eai.core.run.build import build_data_and_task, preflight
 from eai.core.run.checkpoints import check_checkpoint, load_weights
+from eai.core.run.export import check_target, export
 from eai.core.run.fit import score_and_report
 from eai.core.run.loggers import tensorboard_logger
 from eai.core.run.signals import StopSignals
@@ -62,7 +63,7 @@ def evaluate(cfg: DictConfig) -> tuple[float, RunDirectory]:
     it was.
 
     Args:
-        cfg: as composed from ``conf/evaluate.yaml``.
+        cfg: as composed from ``conf/evaluate.yaml``; with ``export`` the test data and all estimates become a dataset.
 
     Returns:
         The headline score and the directory of the evaluation.
@@ -75,6 +76,7 @@ def evaluate(cfg: DictConfig) -> tuple[float, RunDirectory]:
         raise ConfigError("run: missing; expected the directory of a run, as in eai-evaluate run=outputs/…")
     run = RunDirectory.open(cfg.run)
     check_checkpoint(run.best)
+    target = check_target(cfg.export) if cfg.get("export") else None
     quiet_lightning()
     wanted = OmegaConf.create({node: OmegaConf.to_container(cfg[node]) for node in NODES})
     saved, experiment, changed = _configured(run, wanted)
@@ -92,6 +94,8 @@ def evaluate(cfg: DictConfig) -> tuple[float, RunDirectory]:
             accelerator = replace(experiment.accelerator, devices=1, num_nodes=1, strategy="auto")
             trainer = build_trainer(saved, result, [], [tensorboard_logger(result)], accelerator)
             score_and_report(trainer, saved, result, data, task)
+            if target:
+                export(target, saved, run, data, task)
     return task.final_scores["model"][experiment.headline.score], result
 
 

@@ -48,11 +48,12 @@ from torch import Tensor, nn
 
 from eai.core.errors import ConfigError, require
 from eai.core.learn.data import DataModule, widened
+from eai.core.learn.export import Variable
 from eai.core.learn.figures import Drawing
 from eai.core.learn.ranks import from_rank_zero, rank
 from eai.core.learn.scores import PerSample
 from eai.core.learn.task import Task
-from eai.tasks.assimilation import multiplications, plots
+from eai.tasks.assimilation import export, multiplications, plots
 from eai.tasks.assimilation.data import Twin, in_truth
 from eai.tasks.assimilation.scores import (
     analysis_diagnostics,
@@ -208,6 +209,14 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
                 {f"factor_{name}": value for name, value in self.factors._asdict().items()}
             )
         return costs
+
+    def coordinates(self, data: DataModule[Batch]) -> Mapping[str, Variable]:
+        return export.coordinates(data)
+
+    def exported(
+        self, data: DataModule[Batch], batch: Batch, estimates: Mapping[str, Float[Tensor, "b n"]]
+    ) -> Mapping[str, Variable]:
+        return export.variables(batch, estimates)
 
     def figures(self, batch: Batch, estimate: Float[Tensor, "b n"]) -> Mapping[str, Drawing]:
         optimum, spread = self.cost.minimiser(batch), self.cost.analysis_variance(batch).sqrt()

@@ -29,12 +29,13 @@ from torch import Tensor, nn
 
 from eai.core.errors import ConfigError, require
 from eai.core.learn.data import DataModule
+from eai.core.learn.export import Variable
 from eai.core.learn.figures import Drawing
 from eai.core.learn.ranks import gather, rank
 from eai.core.learn.scores import PerSample
 from eai.core.learn.task import Task
 from eai.systems.system import System
-from eai.tasks.cycling import plots, scores
+from eai.tasks.cycling import export, plots, scores
 from eai.tasks.cycling.cycle import Cycled, Estimate, cycle, innovations
 from eai.tasks.cycling.data import Batch, Cycles
 from eai.tasks.cycling.forecast import finished, forecast_model
@@ -173,6 +174,14 @@ class Cycling(Task[Batch, Cycled, Estimate]):
             }
             for name, seconds in self.seconds_per_sample.items()
         }
+
+    def coordinates(self, data: DataModule[Batch]) -> Mapping[str, Variable]:
+        return export.coordinates(_cycles(data))
+
+    def exported(
+        self, data: DataModule[Batch], batch: Batch, estimates: Mapping[str, Estimate]
+    ) -> Mapping[str, Variable]:
+        return export.variables(batch, estimates)
 
     def figures(self, batch: Batch, estimate: Estimate) -> Mapping[str, Drawing]:
         return {"cycle": plots.hovmoeller(batch, estimate, self._spin_up)}

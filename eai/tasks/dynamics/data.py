@@ -13,6 +13,7 @@ from torch import Tensor
 
 from eai.core.errors import require
 from eai.core.learn.data import SPLITS, DataModule, Split
+from eai.core.learn.export import Variable, named
 from eai.tasks.dynamics.schemes import advection_schemes, translate
 
 
@@ -79,6 +80,26 @@ class Trajectories(DataModule[Batch]):
     @abstractmethod
     def schemes(self) -> Mapping[str, Callable[[Tensor, Tensor], Tensor]]:
         """Classical schemes for this equation at this resolution: steps from (u, static) to the next u."""
+
+    @property
+    def space(self) -> tuple[str, ...]:
+        """Names of the axes of ``shape``."""
+        return ("node",) if self.surface is not None else ("y", "x")[-len(self.shape) :]
+
+    def coordinates(self) -> Mapping[str, Variable]:
+        """Where the nodes are."""
+        if self.surface is not None:
+            x, y, z = self.surface.positions.double().T
+            degrees = {"latitude": z.clamp(-1, 1).asin().rad2deg(), "longitude": torch.atan2(y, x).rad2deg()}
+            return {
+                name: named(self.space, values, name, f"degrees_{way}", standard_name=name)
+                for (name, values), way in zip(degrees.items(), ("north", "east"), strict=True)
+            }
+        spacing, axes = self.length / self.shape[-1], "YX"[-len(self.shape) :]
+        return {
+            name: named((name,), spacing * torch.arange(size, dtype=torch.float64), f"position along {name}", axis=axis)
+            for name, size, axis in zip(self.space, self.shape, axes, strict=True)
+        }
 
     @property
     def x(self) -> Float[Tensor, " n"]:

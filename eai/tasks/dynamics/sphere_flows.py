@@ -108,7 +108,8 @@ class SmoothField(NamedTuple):
 
     def of(self, rows: Int[Tensor, " r"]) -> SmoothField:
         """Some of the b fields."""
-        return SmoothField(*(part[rows] for part in self[:-1]), bells=self.bells)
+        parts = (self.centre, self.height, self.width, self.axis, self.amplitude, self.scale)
+        return SmoothField._make([*(part[rows] for part in parts), self.bells])
 
     def __call__(self, x: Points) -> Float[Tensor, "b m"]:
         """The field at x."""

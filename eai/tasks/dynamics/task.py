@@ -38,9 +38,10 @@ from torch import Tensor, nn
 
 from eai.core.errors import ConfigError, require
 from eai.core.learn.data import DataModule, widened
+from eai.core.learn.export import Variable
 from eai.core.learn.figures import Drawing
 from eai.core.learn.task import Task
-from eai.tasks.dynamics import gains, interface, plots, plots_scores, plots_sphere, scores
+from eai.tasks.dynamics import export, gains, interface, plots, plots_scores, plots_sphere, scores
 from eai.tasks.dynamics.baselines import climatological_mean, references
 from eai.tasks.dynamics.data import Batch, Surface, Trajectories
 from eai.tasks.dynamics.forecast import Forecast, RolloutMSE, Unroll, Windows, forecast
@@ -179,6 +180,14 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         return gains.gains(
             self.step, self.transfer_batch_to_device(data.samples["train"].all, self.device, 0), fields.shape
         )
+
+    def coordinates(self, data: DataModule[Batch]) -> Mapping[str, Variable]:
+        return export.coordinates(_trajectories(data))
+
+    def exported(
+        self, data: DataModule[Batch], batch: Batch, estimates: Mapping[str, Forecast]
+    ) -> Mapping[str, Variable]:
+        return export.variables(_trajectories(data), batch, estimates)
 
     def figures(self, batch: Batch, estimate: Forecast) -> Mapping[str, Drawing]:
         if self._surface is not None:

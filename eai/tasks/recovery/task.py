@@ -53,11 +53,12 @@ from torch import Tensor, nn
 
 from eai.core.errors import ConfigError
 from eai.core.learn.data import DataModule, widened
+from eai.core.learn.export import Variable
 from eai.core.learn.figures import Drawing
 from eai.core.learn.ranks import gather
 from eai.core.learn.scores import PerSample
 from eai.core.learn.task import Task
-from eai.tasks.recovery import plots
+from eai.tasks.recovery import export, plots
 from eai.tasks.recovery.baselines import references
 from eai.tasks.recovery.charts import by_level, spectrum
 from eai.tasks.recovery.corruptions import NoCorruption
@@ -152,6 +153,16 @@ class Recovery(Task[Batch, Reconstruction, Tensor]):
             codes = torch.cat(gather(torch.cat(self._codes).cpu()))
             self._report({}, {"val/active_units": float(active_units(codes))})
             self._codes = []
+
+    def coordinates(self, data: DataModule[Batch]) -> Mapping[str, Variable]:
+        assert isinstance(data, ImageData)
+        return export.coordinates(data)
+
+    def exported(
+        self, data: DataModule[Batch], batch: Batch, estimates: Mapping[str, Images]
+    ) -> Mapping[str, Variable]:
+        assert isinstance(data, ImageData)
+        return export.variables(data, batch, estimates)
 
     def figures(self, batch: Batch, estimate: Images) -> Mapping[str, Drawing]:
         return {"recoveries": plots.recoveries(batch, estimate, self.scoring.classes)}
