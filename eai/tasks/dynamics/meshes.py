@@ -14,6 +14,7 @@ from torch import Tensor
 from eai.core.errors import require
 from eai.tasks.dynamics.sphere_geometry import angle, towards, unit, voronoi_areas
 
+Points = Float[Tensor, "n d"] | Sequence[Sequence[float]]
 ROWS = 256  # of the matrix of distances, at once
 TIE = 1e-9  # distances that differ by less, relatively, are the same
 
@@ -62,16 +63,14 @@ class PointGraph(NamedTuple):
         return (self.spacing * longest.min().item(),)
 
 
-def knn_points(
-    positions: Float[Tensor, "n d"], k: int, periodic: Sequence[float] | None = None, sphere: bool = False
-) -> PointGraph:
+def knn_points(positions: Points, k: int, periodic: Sequence[float] | None = None, sphere: bool = False) -> PointGraph:
     """Two points are joined if one of them is among the ``k`` nearest of the other.
 
     Points as far away as the k-th, but for rounding, count too. All nodes have the weight 1; where they represent
     different areas, give these as ``graph._replace(area=…)``.
 
     Args:
-        positions: of at least two different points.
+        positions: of at least two different points, (n, d); a configuration gives a list of lists.
         k: 1 ≤ k < n.
         periodic: lengths of a periodic box along every axis; the nearest image of a point counts.
         sphere: whether the points lie on the unit sphere, d = 3; lengths are then those of great circles.
@@ -83,12 +82,12 @@ def knn_points(
 
 
 def radius_points(
-    positions: Float[Tensor, "n d"], radius: float, periodic: Sequence[float] | None = None, sphere: bool = False
+    positions: Points, radius: float, periodic: Sequence[float] | None = None, sphere: bool = False
 ) -> PointGraph:
     """Two points are joined if they are at most ``radius`` apart; every point must have such a neighbour.
 
     Args:
-        positions: of at least two different points.
+        positions: of at least two different points, (n, d); a configuration gives a list of lists.
         radius: above 0, in the units of the positions; on the sphere in radians, below π.
         periodic, sphere: see :func:`knn_points`, also for the weights.
     """
@@ -183,9 +182,10 @@ def _icosahedron() -> tuple[Float[Tensor, "12 3"], Int[Tensor, "20 3"]]:
     return positions @ axes.T, torch.tensor(faces)
 
 
-def _checked(positions: Tensor, periodic: Sequence[float] | None, sphere: bool) -> Float[Tensor, "n d"]:
+def _checked(positions: Points, periodic: Sequence[float] | None, sphere: bool) -> Float[Tensor, "n d"]:
     """The positions in float64, on the sphere exactly of length 1."""
-    positions = positions.double()
+    positions = torch.as_tensor(positions, dtype=torch.float64)
+    require(positions.ndim == 2, "positions", "points of as many coordinates each, (n, d)", tuple(positions.shape))
     require(len(positions) >= 2, "positions", "at least 2 points", len(positions))
     if periodic is not None:
         fits = len(periodic) == positions.shape[1] and min(periodic) > 0

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from eai.core.cli import replace_node
 from eai.core.errors import ConfigError
+from eai.core.files import read_json
 from eai.tasks.dynamics.adapters import GridModel, NodeModel
 from eai.tasks.dynamics.contraction import ContractionNet
 from eai.tasks.dynamics.graphs import Graph, grid2d, ring
@@ -19,6 +21,7 @@ from eai.tasks.dynamics.meshes import PointGraph, icosphere, knn_points
 from eai.tasks.dynamics.nets import GCN, InteractionNetwork, LearnedStencil
 from eai.tasks.dynamics.point_contraction import PointContraction
 from eai.tasks.dynamics.sphere import Sphere
+from tests.runs import Train
 from tests.tasks.dynamics.test_point_contraction import scattered
 
 B, N, C, S = 2, 17, 3, 2
@@ -218,3 +221,14 @@ def test_mistakes_are_named() -> None:
         ContractionNet(far)
     with pytest.raises(ValueError, match=r"graph: expected one of points, got that of a periodic grid"):
         PointContraction(ring(N, 2))
+
+
+def test_points_and_their_graph_may_stand_in_the_configuration(train: Train) -> None:
+    places = ",".join(f"[{x}]" for x in range(9))
+    graph = f"{{_target_: eai.tasks.dynamics.meshes.knn_points, positions: [{places}], k: 2, periodic: [9]}}"
+    run = train(
+        "task=dynamics", "data.nx=9", "data.modes=2", "data.n_train=4", "data.n_val=2", "data.n_test=2",
+        "data.nt_test=4", "model.leads=[1,3]", "model.net.linear=null", "epochs=1", "validate_every_n_epochs=1", "figures.at_end=false",
+        *replace_node(f"model.net.graph={graph}"),
+    )  # fmt: skip
+    assert read_json(run.metrics)["test/nrmse/lead_03"] < 10
