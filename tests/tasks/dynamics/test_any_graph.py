@@ -228,7 +228,7 @@ def test_points_and_their_graph_may_stand_in_the_configuration(train: Train) -> 
     graph = f"{{_target_: eai.tasks.dynamics.meshes.knn_points, positions: [{places}], k: 2, periodic: [9]}}"
     run = train(
         "task=dynamics", "data.nx=9", "data.modes=2", "data.n_train=4", "data.n_val=2", "data.n_test=2",
-        "data.nt_test=4", "model.leads=[1,3]", "model.net.linear=null", "epochs=1", "validate_every_n_epochs=1", "figures.at_end=false",
-        *replace_node(f"model.net.graph={graph}"),
+        "data.nt_test=4", "model.leads=[1,3]", "model.net.linear=null", "epochs=1", "validate_every_n_epochs=1",
+        "figures.at_end=false", *replace_node(f"model.net.graph={graph}"),
     )  # fmt: skip
     assert read_json(run.metrics)["test/nrmse/lead_03"] < 10
