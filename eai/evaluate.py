@@ -28,10 +28,12 @@ def _evaluate(cfg: DictConfig) -> float:
     if not OmegaConf.is_missing(cfg, "run"):
         RunDirectory.open(cfg.run)  # before torch is imported
 
+    from eai.core.compare.report import write_report
     from eai.core.compare.text import summary_of_run
     from eai.core.run.finished import evaluate
 
     score, result = evaluate(cfg)
+    write_report(result)
     logging.getLogger("eai").info("%s", summary_of_run(result))
     return score
 

@@ -44,10 +44,12 @@ def _train(cfg: DictConfig, job: DictConfig, in_sweep: bool) -> float | tuple[fl
                 f"pruner: expected a search, as -m sweep=optuna, got {resolved.pruner.name} in a single run"
             )
 
+    from eai.core.compare.report import reported
     from eai.core.run.run import train
 
     typed = typed_of(job)
-    outcome = train(cfg, job.runtime.output_dir, typed, job, in_sweep, in_sweep and is_parallel(job))
+    with reported(job.runtime.output_dir):
+        outcome = train(cfg, job.runtime.output_dir, typed, job, in_sweep, in_sweep and is_parallel(job))
     if outcome.fresh and outcome.rank == 0 and "pruned" not in outcome.facts:
         from eai.core.compare.text import summary_of_run
 

@@ -106,6 +106,7 @@ class RunDirectory:
         self.previous = self.checkpoints / "previous.ckpt"
         self.tensorboard = self.path / "tensorboard"
         self.figures = self.path / "figures"
+        self.report = self.path / "report.html"
         self._ranks = self.path / ".ranks"
         self._notes: dict[str, Any] = {}
 

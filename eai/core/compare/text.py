@@ -121,7 +121,7 @@ def summary_of_run(run: RunDirectory) -> str:
     ]
     header = [f"{record.task}, test data", str(record.headline["score"]), "per sample", ""]
     table = grid(header, rows, ["bold", *[""] * len(references)])
-    places = {"scores": run.metrics, "figures": run.figures}
+    places = {"scores": run.metrics, "figures": run.figures, "report": run.report}
     tail = [f"{name:8} {shlex.quote(str(path))}" for name, path in places.items() if path.exists()]
     if run.tensorboard.is_dir():
         tail.append(f"watch    tensorboard --logdir {shlex.quote(str(run.path))}")

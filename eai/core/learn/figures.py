@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 
+from eai.core.files import write_json
 from eai.core.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, new_figure
 
 Drawing = Figure | FuncAnimation
@@ -72,9 +73,20 @@ def render(drawing: Drawing) -> bytes:
         return path.read_bytes()
 
 
+def caption(drawing: Drawing) -> str:
+    """The title of a figure, or of its first part, which says what to see."""
+    if not isinstance(drawing, Figure):
+        return "One frame per step"
+    return drawing.get_suptitle() or next((axes.get_title() for axes in drawing.axes if axes.get_title()), "")
+
+
 def save_drawings(drawings: Mapping[str, Drawing], folder: Path, logger: TensorBoardLogger | None, step: int) -> None:
-    """Write each figure as PNG and each animation as GIF, and show the same images in TensorBoard."""
+    """Write each figure as PNG and each animation as GIF, and show the same images in TensorBoard.
+
+    ``captions.json`` has their titles, in their order, for those who read a picture's text.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "captions.json", {name: caption(drawing) for name, drawing in drawings.items()})
     for name, drawing in drawings.items():
         content = render(drawing)
         suffix = "png" if isinstance(drawing, Figure) else "gif"

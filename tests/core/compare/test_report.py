@@ -1,0 +1,224 @@
+"""The report of a run: what it says, and how a browser shows it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from eai.core.compare.record import Record
+from eai.core.compare.report import curves, reported, write_report
+from eai.core.compare.sentences import headline_sentences, in_words
+from eai.core.directory import RunDirectory
+from eai.core.files import read_json, write_json
+from tests.runs import TINY, Train
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+# What the page tells of itself once it is loaded, put where --dump-dom shows it.
+PROBE = """<script>addEventListener("load", () => {
+  document.documentElement.style.width = "WIDTHpx"; // windows are never as narrow as a telephone
+  const told = {
+    scroll: document.body.scrollWidth, width: document.body.offsetWidth,
+    images: [...document.images].map(one => one.naturalWidth * one.naturalHeight),
+    requests: performance.getEntriesByType("resource").map(one => one.name).filter(name => !name.startsWith("data:")),
+    colours: [...document.querySelectorAll("body, h1, p, th, td, figcaption, pre, summary")].map(one => {
+      let ground = one; while (getComputedStyle(ground).backgroundColor === "rgba(0, 0, 0, 0)" && ground.parentElement)
+        ground = ground.parentElement;
+      return [getComputedStyle(one).color, getComputedStyle(ground).backgroundColor]; }),
+  };
+  document.body.innerHTML = "<pre id=told>" + JSON.stringify(told) + "</pre>"; });
+addEventListener("error", event => { document.title = "ERROR " + event.message; });</script>"""
+
+
+class Text(HTMLParser):
+    """The words of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def words_of(page: str) -> str:
+    parser = Text()
+    parser.feed(page)
+    return " ".join(" ".join(parser.words).split())
+
+
+def seen_in(page: Path, width: int, dark: bool = False) -> dict[str, object]:
+    probe = page.with_name("probe.html")
+    probe.write_text(page.read_text().replace("</body>", PROBE.replace("WIDTH", str(width)) + "</body>"))
+    scheme = ["--blink-settings=preferredColorScheme=0"] if dark else ["--blink-settings=preferredColorScheme=1"]
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1000,900", *scheme]
+    own = [f"--user-data-dir={page.parent / 'profile'}", "--virtual-time-budget=3000", "--dump-dom"]
+    command = [str(CHROMIUM), *options, *own, probe.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "<title>ERROR" not in done.stdout
+    found = re.search(r'<pre id="told">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert found, done.stdout[:500] + done.stderr[:500]
+    return json.loads(found[1].replace("&amp;", "&"))
+
+
+def contrast(one: str, two: str) -> float:
+    """WCAG's ratio of two colours."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(one), luminance(two)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_report_says_what_was_run_and_how_good_it_is(finished: RunDirectory) -> None:
+    write_report(finished)
+    page = finished.report.read_text()
+    words = words_of(page)
+    metrics, baselines = read_json(finished.metrics), read_json(finished.baselines)
+    assert "eai-train task=assimilation data.n=13" in words
+    assert "the network's j ratio is" in words
+    for method in baselines:
+        assert in_words(method) in words
+    assert all(name.removeprefix("test/") in words for name in metrics)
+    assert page.count("<img ") == len(list(finished.figures.glob("*.png"))) + len(list(finished.figures.glob("*.gif")))
+    captions = read_json(finished.figures / "captions.json")
+    assert all(text in words for text in captions.values())
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+
+
+def test_training_writes_the_report_and_a_run_that_is_found_complete_keeps_it(train: Train, tmp_path: Path) -> None:
+    with reported(tmp_path / "run"):
+        run = train(*TINY, "epochs=1")
+    before = run.report.stat().st_mtime_ns
+    with reported(run.path):
+        train(*TINY, "epochs=1")
+    assert run.report.stat().st_mtime_ns == before
+
+
+def test_no_figures_means_no_report(finished: RunDirectory) -> None:
+    text = finished.config.read_text()
+    assert "at_end: true" in text
+    finished.config.write_text(text.replace("at_end: true", "at_end: false"))
+    assert write_report(finished) is None
+    assert not finished.report.exists()
+
+
+def test_run_that_failed_gets_its_reason_its_curves_and_the_end_of_its_log(finished: RunDirectory) -> None:
+    status = read_json(finished.status)
+    write_json(finished.status, {**status, "state": "FAILED", "reason": "NonFiniteLossError: <train/loss> became nan"})
+    for path in (finished.metrics, finished.baselines):
+        path.unlink()
+    shutil.rmtree(finished.figures)
+    (finished.path / "train.log").write_text(
+        "epoch 1/3  train/loss 0.5  1.0 s\nepoch 2/3  train/loss 0.25  val/loss 0.3  2.0 s\nthe last words\n"
+    )
+    write_report(finished)
+    page = finished.report.read_text()
+    words = words_of(page)
+    assert "FAILED" in words
+    assert "NonFiniteLossError: <train/loss> became nan" in words
+    assert "<train" not in re.sub(r"&lt;train", "", page)  # escaped
+    assert "the last words" in words
+    assert page.count("<img ") == 1
+
+
+def test_curves_are_read_from_the_log() -> None:
+    lines = [
+        "a word",
+        "epoch   1/12  train/loss 0.5  1.0 s",
+        "epoch 12/12  train/loss 2.5e-03  val/psnr/level_0.4 21.5  9 s",
+    ]
+    assert curves(lines) == {"train/loss": [(1, 0.5), (12, 0.0025)], "val/psnr/level_0.4": [(12, 21.5)]}
+
+
+def test_report_that_cannot_be_written_is_a_warning(
+    finished: RunDirectory, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr("eai.core.compare.report.write_whole", full)
+    with reported(finished.path):
+        write_json(finished.status, {**read_json(finished.status), "ended": "later"})
+    assert "no report of" in caplog.text
+
+
+def record(own: float, costs: dict[str, float], mode: str = "min", **others: float) -> Record:
+    score = "test/nrmse/lead_14"
+    return Record(
+        Path("run"),
+        {"state": "COMPLETED"},
+        {"headline": {"score": score, "baseline": "persistence", "optimum": "reference", "mode": mode}},
+        metrics={score: own},
+        baselines={name: {score: value} for name, value in others.items()},
+        measurements={name: {"seconds_per_sample": seconds} for name, seconds in costs.items()},
+    )
+
+
+def test_headline_is_a_sentence_of_ratios() -> None:
+    costs = {"model": 2.0, "persistence": 0.1, "upwind": 1.0, "least_squares_11": 5.0, "reference": 9.0}
+    told = " ".join(
+        headline_sentences(record(0.02, costs, persistence=1.5, upwind=0.3, least_squares_11=0.001, reference=0.0))
+    )
+    assert told == (
+        "On the test data the network's nRMSE at lead 14 is 0.02. That is 15 times smaller than that of upwind (0.3), "
+        "the best reference that takes no longer. Least squares 11 is better still (0.001, at 2.5 times the network's "
+        "seconds). What is attainable (reference) is 0."
+    )
+    assert "is 9.1 % smaller than that of upwind" in " ".join(headline_sentences(record(0.3, costs, upwind=0.33)))
+    assert "is 10 % larger than that of upwind" in " ".join(headline_sentences(record(0.33, costs, upwind=0.3)))
+    assert "about the same as that of upwind" in " ".join(headline_sentences(record(0.3, costs, upwind=0.3003)))
+    assert "That is 1.5 higher than that of upwind" in " ".join(
+        headline_sentences(record(21.5, costs, "max", upwind=20.0))
+    )
+    assert headline_sentences(Record(Path("run"), {"state": "FAILED"})) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("test/nrmse/lead_14", "nRMSE at lead 14"),
+        ("test/rmse_analysis", "RMSE analysis"),
+        ("test/psnr/level_0.4", "PSNR at level 0.4"),
+        ("semi_lagrangian_cubic", "semi lagrangian cubic"),
+        ("test/rmse_analysis/ratio_to_best", "RMSE analysis, ratio to best"),
+    ],
+)
+def test_scores_are_read_in_words(name: str, words: str) -> None:
+    assert in_words(name) == words
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_browser_shows_the_report_without_errors_requests_or_scrolling_aside(
+    finished: RunDirectory, dark: bool
+) -> None:
+    if CHROMIUM is None:
+        if os.environ.get("CI"):
+            pytest.fail("Chromium is absent; CI installs it")
+        pytest.skip("Chromium is absent (Debian: apt install chromium)")
+    write_report(finished)
+    width = 900 if dark else 380
+    told = seen_in(finished.report, width, dark)
+    assert told["requests"] == []
+    images = told["images"]
+    assert isinstance(images, list)
+    assert images
+    assert min(images) > 10_000  # pixels
+    assert told["width"] == width
+    assert told["scroll"] <= width  # type: ignore[operator]
+    colours = told["colours"]
+    assert isinstance(colours, list)
+    assert min(contrast(*pair) for pair in colours) >= 4.5  # AA
