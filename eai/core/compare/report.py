@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import logging
 import re
 import shlex
@@ -24,7 +23,7 @@ from eai.core.compare.sentences import headline_sentences, in_words
 from eai.core.compare.text import UNKNOWN, spell, spell_seconds, spell_spread
 from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError
-from eai.core.files import write_whole
+from eai.core.files import read_json, write_whole
 
 log = logging.getLogger("eai")
 ENDED = ("COMPLETED", "PRUNED", "FAILED")
@@ -45,11 +44,8 @@ def reported(path: str | Path) -> Iterator[None]:
     try:
         yield
     finally:
-        try:
-            if (ended := _ended(run)) and ended != before:
-                write_report(run)
-        except Exception as error:  # a run matters more than its report
-            log.warning("no report of %s: %s: %s", run.path, type(error).__name__, error)
+        if (ended := _ended(run)) and ended != before:
+            write_report(run)
 
 
 def _ended(run: RunDirectory) -> str | None:
@@ -61,18 +57,19 @@ def _ended(run: RunDirectory) -> str | None:
     return str(status.get("ended")) if status.get("state") in ENDED else None
 
 
-def write_report(run: RunDirectory) -> Path | None:
-    """Write ``report.html``; None where the configuration asks for no figures at the end.
+def write_report(run: RunDirectory) -> None:
+    """Write ``report.html``, unless the configuration asks for no figures at the end; a failure is a warning.
 
     Args:
         run: that has ended, or an evaluation.
     """
-    record = read_record(run)
-    figures = record.config.get("figures")
-    if isinstance(figures, Mapping) and figures.get("at_end") is False:
-        return None
-    write_whole(run.report, page("run.html", **_told(record, run)).encode())
-    return run.report
+    try:
+        record = read_record(run)
+        figures = record.config.get("figures")
+        if not isinstance(figures, Mapping) or figures.get("at_end") is not False:
+            write_whole(run.report, page("run.html", **_told(record, run)).encode())
+    except Exception as error:  # a run matters more than its report
+        log.warning("no report of %s: %s: %s", run.path, type(error).__name__, error)
 
 
 def page(template: str, **told: Any) -> str:
@@ -178,7 +175,7 @@ def _scores(record: Record) -> dict[str, Any]:
 
 def _figures(run: RunDirectory, log_lines: Sequence[str]) -> list[dict[str, str]]:
     """The figures, as data of the page, each with what to see in it; of a run that FAILED its curves so far."""
-    captions = _captions(run.figures / "captions.json")
+    captions = _captions(run)
     place = {name: number for number, name in enumerate(captions)}
     files = [path for path in run.figures.glob("*") if path.suffix in (".png", ".gif")]
     files.sort(key=lambda path: (place.get(path.stem, len(place)), path.name))
@@ -234,12 +231,11 @@ def _log(run: RunDirectory) -> list[str]:
         return []
 
 
-def _captions(path: Path) -> dict[str, str]:
+def _captions(run: RunDirectory) -> dict[str, str]:
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
+        return _mapping(read_json(run.figures / "captions.json"))
+    except ConfigError:  # of a run of before, or without figures
         return {}
-    return {str(name): str(text) for name, text in content.items()} if isinstance(content, dict) else {}
 
 
 def _mapping(value: Any) -> dict[str, str]:

@@ -6,7 +6,8 @@ import importlib
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -77,18 +78,27 @@ def export(path: Path, cfg: DictConfig, run: RunDirectory, data: DataModule[Any]
         for batch in data.test_dataloader():
             batch = widened(task.transfer_batch_to_device(batch, task.device, 0))
             variables = task.exported(data, batch, {name: method(batch) for name, method in methods.items()})
-            if not first:
-                writer.begin(_attributes(cfg, run), fixed, variables, count)
-            writer.write(first, variables)
+            with _disk_errors_named(path):
+                if not first:
+                    writer.begin(_attributes(cfg, run), fixed, variables, count)
+                writer.write(first, variables)
             first += len(batch[0])
-        writer.close()
-        partial.rename(path)
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"export: cannot write {path} ({reason})") from error
+        with _disk_errors_named(path):
+            writer.close()
+            partial.rename(path)
     finally:
         writer.abandon()
         partial.unlink(missing_ok=True) if path.suffix == ".nc" else shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _disk_errors_named(path: Path) -> Iterator[None]:
+    """Say in one line why there is no dataset; netCDF4's own errors are RuntimeErrors."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"export: cannot write {path} ({reason})") from error
 
 
 def _attributes(cfg: DictConfig, run: RunDirectory) -> dict[str, str]:

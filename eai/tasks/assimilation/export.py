@@ -12,6 +12,7 @@ from eai.core.learn.data import DataModule
 from eai.core.learn.export import Variable, named
 from eai.variational.batch import Batch
 from eai.variational.covariance import grid
+from eai.variational.export import observations
 
 NAMES = {"network": "analysis", "blue": "optimum", "background": "background"}
 
@@ -37,22 +38,13 @@ def variables(batch: Batch, estimates: Mapping[str, Float[Tensor, "b n"]]) -> Ma
         batch: backgrounds and observations.
         estimates: of every method.
     """
-    there = ("sample", "observation")
-    used = (batch.obs_mask > 0) | (batch.obs_withheld > 0)
-
-    def observed(values: Tensor, long_name: str) -> Variable:
-        missing = values.new_full((), torch.nan) if values.is_floating_point() else values.new_full((), -1)
-        return named(there, torch.where(used, values, missing), long_name)
-
+    there, used = ("sample", "observation"), (batch.obs_mask > 0) | (batch.obs_withheld > 0)
     return {
         "truth": named(("sample", "x"), batch.xt, "truth"),
         **{
             NAMES.get(name, f"analysis_{name}"): named(("sample", "x"), state, f"analysis by {name}")
             for name, state in estimates.items()
         },
-        "y": observed(batch.y, "observed value"),
-        "obs_index": observed(batch.obs_index, "grid point at, or to the left of, the observation; -1 for none"),
-        "obs_fraction": observed(batch.obs_fraction, "how far into the cell the observation lies, 0 to 1"),
-        "obs_sigma": observed(batch.obs_sigma, "standard deviation of its error that is assumed"),
+        **observations(there, used, batch.y, batch.obs_index, batch.obs_fraction, batch.obs_sigma),
         "obs_assimilated": named(there, batch.obs_mask > 0, "1 where assimilated, 0 where withheld or none"),
     }

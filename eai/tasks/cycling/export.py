@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
 from eai.core.learn.export import Variable, named
 from eai.tasks.cycling.cycle import Estimate
 from eai.tasks.cycling.data import Batch, Cycles
+from eai.variational.export import observations
 
 OPTIMUM = "kalman"
 STATE, THERE = ("cycle", "time", "x"), ("cycle", "time", "observation")
@@ -40,10 +40,7 @@ def variables(batch: Batch, estimates: Mapping[str, Estimate]) -> Mapping[str, V
     """
     steps = estimates["network"].analysis.shape[1]
     used = batch.obs_mask[:, :steps] > 0
-
-    def observed(values: Tensor, long_name: str) -> Variable:
-        missing = values.new_full((), torch.nan) if values.is_floating_point() else values.new_full((), -1)
-        return named(THERE, torch.where(used, values[:, :steps], missing), long_name)
+    told = (field[:, :steps] for field in (batch.y, batch.obs_index, batch.obs_fraction, batch.obs_sigma))
 
     def states(name: str, estimate: Estimate) -> dict[str, Variable]:
         suffix = {"network": "", OPTIMUM: None}.get(name, f"_{name}")
@@ -57,8 +54,5 @@ def variables(batch: Batch, estimates: Mapping[str, Estimate]) -> Mapping[str, V
     return {
         "truth": named(STATE, batch.truth[:, :steps], "truth"),
         **{place: one for name, estimate in estimates.items() for place, one in states(name, estimate).items()},
-        "y": observed(batch.y, "observed value"),
-        "obs_index": observed(batch.obs_index, "grid point at, or to the left of, the observation; -1 for none"),
-        "obs_fraction": observed(batch.obs_fraction, "how far into the cell the observation lies, 0 to 1"),
-        "obs_sigma": observed(batch.obs_sigma, "standard deviation of its error that is assumed"),
+        **observations(THERE, used, *told),
     }

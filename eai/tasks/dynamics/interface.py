@@ -23,7 +23,8 @@ from eai.tasks.dynamics.data import Batch, Trajectories
 from eai.tasks.dynamics.graphs import Graph
 from eai.tasks.dynamics.meshes import PointGraph
 
-TOLERANCE = 1e-9
+TOLERANCE = 1e-9  # of reach and Courant number
+SAME_PLACE = 1e-6  # of positions in radii, which may have come from single precision
 
 
 def graph_of(net: nn.Module) -> Graph | None:
@@ -58,7 +59,7 @@ def check_grid(net: nn.Module, fields: Trajectories) -> None:
             raise ConfigError(f"model.net.{name}: expected the grid of data, {fields.shape}, got {shape}")
     if isinstance(graph, PointGraph) and fields.surface is not None:
         apart = (graph.positions - fields.surface.positions.to(graph.positions)).abs().max().item()
-        if apart > TOLERANCE:
+        if apart > SAME_PLACE:
             raise ConfigError(f"{key}: expected the points of data, in their order, got points up to {apart:.2g} away")
     if reach is None:
         return

@@ -143,6 +143,18 @@ def test_export_that_is_cut_off_or_fails_leaves_no_file(
     assert [one.name for one in tmp_path.iterdir()] == ["scores"]
 
 
+def test_error_of_the_network_is_not_taken_for_one_of_the_disk(
+    run_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr("eai.tasks.assimilation.export.variables", broken)
+    with pytest.raises(RuntimeError, match=r"^shapes do not match$"):
+        exported(run_of("assimilation"), tmp_path / "out.nc")
+    assert [one.name for one in tmp_path.iterdir()] == ["scores"]
+
+
 def test_no_more_than_a_batch_is_held_at_once(run_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     written = eai.core.run.export._Zarr.write

@@ -1,0 +1,36 @@
+"""Observations as variables of a dataset, for the tasks that have them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from eai.core.learn.export import Variable, named
+
+
+def observations(
+    dims: tuple[str, ...], used: Tensor, y: Tensor, index: Tensor, fraction: Tensor, sigma: Tensor
+) -> Mapping[str, Variable]:
+    """Values, places and errors of observations, missing (NaN, or −1) where there is none.
+
+    Args:
+        dims: names of the dimensions, that of the observations last.
+        used: true where there is an observation.
+        y: values.
+        index: of the grid point at, or to the left of, each.
+        fraction: how far into the cell each lies.
+        sigma: standard deviation of its error that is assumed.
+    """
+
+    def observed(values: Tensor, long_name: str) -> Variable:
+        missing = values.new_full((), torch.nan if values.is_floating_point() else -1)
+        return named(dims, torch.where(used, values, missing), long_name)
+
+    return {
+        "y": observed(y, "observed value"),
+        "obs_index": observed(index, "grid point at, or to the left of, the observation; -1 for none"),
+        "obs_fraction": observed(fraction, "how far into the cell the observation lies, 0 to 1"),
+        "obs_sigma": observed(sigma, "standard deviation of its error that is assumed"),
+    }
