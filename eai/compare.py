@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from eai import __version__
 from eai.core.cli import call, prepare_streams
@@ -16,6 +17,7 @@ examples
   eai-compare outputs/dynamics outputs/recovery --csv
   eai-compare outputs/recovery/2026-01-31_12-00-00-1a2b outputs/recovery/2026-01-31_12-30-00-3c4d --diff
   eai-compare --by-run --json
+  eai-compare outputs/dynamics --html dynamics.html
 """
 
 
@@ -36,6 +38,10 @@ def parser() -> argparse.ArgumentParser:
         "--diff", dest="form", action="store_const", const="diff",
         help="only the keys in which the runs differ, and the command that reproduces each",
     )  # fmt: skip
+    forms.add_argument(
+        "--html", metavar="FILE", type=Path,
+        help="write one page that needs no network: the leaderboard, figures, the best run, why runs failed",
+    )  # fmt: skip
     told.add_argument("--by-run", action="store_true", help="one row per run")
     told.add_argument("--version", action="version", version=f"eai {__version__}")
     return told
@@ -52,6 +58,12 @@ def _compare(typed: argparse.Namespace) -> None:
         if folder.partition("=")[0] in ("runs", "format", "by_run"):
             raise ConfigError(f"{folder}: expected folders and options, as eai-compare outputs/dynamics --csv --by-run")
 
+    if typed.html:
+        from eai.core.compare.several import write_page
+
+        write_page(typed.folders, typed.html)
+        sys.stdout.write(f"report {typed.html}\n")
+        return
     from eai.core.compare.show import compare
 
     sys.stdout.write(compare(typed.folders, typed.form, typed.by_run))

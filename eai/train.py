@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from typing import Any, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from eai.core.cli import CONFIG_DIR, EXECUTION_WHITELIST, call, check_searchpath, run_hydra
 from eai.core.config import check_top_level, resolve
@@ -48,7 +49,7 @@ def _train(cfg: DictConfig, job: DictConfig, in_sweep: bool) -> float | tuple[fl
     from eai.core.run.run import train
 
     typed = typed_of(job)
-    with reported(job.runtime.output_dir):
+    with reported(job.runtime.output_dir, lambda task: _defaults(job, task)):
         outcome = train(cfg, job.runtime.output_dir, typed, job, in_sweep, in_sweep and is_parallel(job))
     if outcome.fresh and outcome.rank == 0 and "pruned" not in outcome.facts:
         from eai.core.compare.text import summary_of_run
@@ -59,6 +60,12 @@ def _train(cfg: DictConfig, job: DictConfig, in_sweep: bool) -> float | tuple[fl
         if as_planned and (verdict := _verdict(outcome.experiment, outcome.cfg, metrics)):
             log.info("%s", verdict)
     return outcome.objectives if len(outcome.objectives) > 1 else outcome.objectives[0]
+
+
+def _defaults(job: DictConfig, task: str) -> Mapping[str, Any]:
+    """The configuration of a task without overrides."""
+    composed = hydra.compose(job.job.config_name, [f"task={task}"])
+    return cast(Mapping[str, Any], OmegaConf.to_container(resolve(composed)))
 
 
 def _verdict(experiment: Experiment, cfg: DictConfig, metrics: Mapping[str, float]) -> str | None:

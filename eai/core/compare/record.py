@@ -61,7 +61,7 @@ class Record:
         """Whether the monitored score is best at its ``min`` or its ``max``."""
         return "max" if "max" in (self.under("monitored").get("mode"), self.under("monitor").get("mode")) else "min"
 
-    @property
+    @cached_property
     def headline(self) -> dict[str, str | None]:
         """``score`` (test/…), ``baseline`` and ``optimum``, each None where unknown."""
         return {name: _text(self.under("headline").get(name)) for name in ("score", "baseline", "optimum")}
@@ -128,13 +128,13 @@ class Record:
                 roles[i] = role
         return roles
 
-    @property
+    @cached_property
     def references(self) -> list[tuple[str, float, float | None]]:
         """Name, headline score and seconds per sample of each reference method."""
         scores = {name: self.baseline(name) for name in self.baselines}
         return [(name, score, self.cost(name)) for name, score in scores.items() if score is not None]
 
-    @property
+    @cached_property
     def rival(self) -> tuple[str, float] | None:
         """Name and headline score of the baseline to beat."""
         pairs = zip(self.roles(self.references, self.cost("model")), self.references, strict=True)

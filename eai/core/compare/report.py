@@ -5,18 +5,16 @@ Free of torch and lightning: a run that FAILED gets one too.
 
 from __future__ import annotations
 
-import base64
-import io
 import logging
-import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from eai.core.compare.curves import curves, curves_figure, read_log
+from eai.core.compare.keys import canonical
+from eai.core.compare.page import image, page, png
 from eai.core.compare.record import BASELINE, Record, number
 from eai.core.compare.records import read_record
 from eai.core.compare.sentences import headline_sentences, in_words
@@ -27,17 +25,17 @@ from eai.core.files import read_json, write_whole
 
 log = logging.getLogger("eai")
 ENDED = ("COMPLETED", "PRUNED", "FAILED")
+Defaults = Callable[[str], Mapping[str, Any]]
 TAIL = 40  # lines of the log of a run that FAILED
-_EPOCH = re.compile(r"^epoch\s+(\d+)/\d+  (.*)$")
-_VALUE = re.compile(r"(\S+/\S+) (\S+)")
 
 
 @contextmanager
-def reported(path: str | Path) -> Iterator[None]:
+def reported(path: str | Path, defaults: Defaults) -> Iterator[None]:
     """Write the report of a run that ends inside, however it ends.
 
     Args:
         path: of its directory; where no run begins, or one is found complete, nothing is written.
+        defaults: gives a task's configuration without overrides.
     """
     run = RunDirectory(path)
     before = _ended(run)
@@ -45,7 +43,7 @@ def reported(path: str | Path) -> Iterator[None]:
         yield
     finally:
         if (ended := _ended(run)) and ended != before:
-            write_report(run)
+            write_report(run, defaults)
 
 
 def _ended(run: RunDirectory) -> str | None:
@@ -57,37 +55,24 @@ def _ended(run: RunDirectory) -> str | None:
     return str(status.get("ended")) if status.get("state") in ENDED else None
 
 
-def write_report(run: RunDirectory) -> None:
+def write_report(run: RunDirectory, defaults: Defaults | None = None) -> None:
     """Write ``report.html``, unless the configuration asks for no figures at the end; a failure is a warning.
 
     Args:
         run: that has ended, or an evaluation.
+        defaults: gives a task's configuration without overrides, to say how this one differs.
     """
     try:
         record = read_record(run)
         figures = record.config.get("figures")
         if not isinstance(figures, Mapping) or figures.get("at_end") is not False:
-            write_whole(run.report, page("run.html", **_told(record, run)).encode())
+            write_whole(run.report, page("run.html", **_told(record, run), differences=_differences(record, defaults)))
     except Exception as error:  # a run matters more than its report
         log.warning("no report of %s: %s: %s", run.path, type(error).__name__, error)
 
 
-def page(template: str, **told: Any) -> str:
-    """A page of one of the package's templates.
-
-    Args:
-        template: its name.
-        told: its values.
-    """
-    templates = Environment(
-        loader=PackageLoader("eai.core.compare"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    return templates.get_template(template).render(**told)
-
-
 def _told(record: Record, run: RunDirectory) -> dict[str, Any]:
-    log_lines = _log(run)
+    log_lines = read_log(run.path)
     status = record.status
     return {
         "title": f"{record.task or 'run'}: {run.path.name}",
@@ -106,6 +91,15 @@ def _told(record: Record, run: RunDirectory) -> dict[str, Any]:
         "warnings": [line for line in log_lines if "warning" in line.lower()],
         "tail": log_lines[-TAIL:] if record.state == "FAILED" else [],
     }
+
+
+def _differences(record: Record, defaults: Defaults | None) -> list[tuple[str, str, str]]:
+    """Key, the task's default and this run's value, where they differ."""
+    if defaults is None or record.task is None or not record.config:
+        return []
+    plain, own = Record(record.path, record.status, defaults(record.task)).leaves, record.leaves
+    keys = [key for key in {**plain, **own} if canonical(plain.get(key)) != canonical(own.get(key))]
+    return [(key, str(plain.get(key, "absent")), str(own.get(key, "absent"))) for key in keys]
 
 
 def _facts(record: Record) -> list[tuple[str, str]]:
@@ -174,61 +168,27 @@ def _scores(record: Record) -> dict[str, Any]:
 
 
 def _figures(run: RunDirectory, log_lines: Sequence[str]) -> list[dict[str, str]]:
-    """The figures, as data of the page, each with what to see in it; of a run that FAILED its curves so far."""
-    captions = _captions(run)
-    place = {name: number for number, name in enumerate(captions)}
-    files = [path for path in run.figures.glob("*") if path.suffix in (".png", ".gif")]
-    files.sort(key=lambda path: (place.get(path.stem, len(place)), path.name))
-    shown = [_image(path.stem, path.read_bytes(), path.suffix[1:], captions.get(path.stem, "")) for path in files]
-    if not shown and (points := curves(log_lines)):
-        shown = [_image("learning curves", _drawn(points), "png", "Losses and scores until the run failed.")]
+    """The figures; of a run that FAILED without any, its curves so far."""
+    shown = run_figures(run)
+    if not shown and (found := curves(log_lines)):
+        shown = [image("learning curves", png(curves_figure(found)), "Losses and scores until the run failed.")]
     return shown
 
 
-def _image(name: str, content: bytes, kind: str, caption: str) -> dict[str, str]:
-    source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-    return {"name": in_words(name), "source": source, "caption": caption}
-
-
-def curves(log_lines: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
-    """Losses and scores by epoch, as the lines of ``train.log`` tell them.
+def run_figures(run: RunDirectory, kinds: Sequence[str] = (".png", ".gif")) -> list[dict[str, str]]:
+    """The figures of a run as templates take them, each with what to see in it.
 
     Args:
-        log_lines: of the log.
+        run: its directory.
+        kinds: of files.
     """
-    found: dict[str, list[tuple[int, float]]] = {}
-    for line in log_lines:
-        if match := _EPOCH.match(line):
-            for name, value in _VALUE.findall(match[2]):
-                try:
-                    found.setdefault(name, []).append((int(match[1]), float(value)))
-                except ValueError:
-                    continue
-    return found
-
-
-def _drawn(points: Mapping[str, Sequence[tuple[int, float]]]) -> bytes:
-    from eai.core.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, new_figure
-
-    figure = new_figure()
-    axes = figure.subplots()
-    axes.set(title="Losses and scores by epoch", xlabel="epoch")
-    for (name, series), colour in zip(points.items(), (BLACK, ORANGE, BLUE, GREEN, PURPLE, RED), strict=False):
-        axes.plot(*zip(*series, strict=True), "o-", ms=3, lw=1.2, color=colour, label=name)
-    if all(value > 0 for series in points.values() for _, value in series):
-        axes.set_yscale("log")
-    axes.legend(fontsize="small")
-    axes.grid(alpha=0.3)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def _log(run: RunDirectory) -> list[str]:
-    try:
-        return (run.path / "train.log").read_text(errors="replace").splitlines()
-    except OSError:
-        return []
+    captions = _captions(run)
+    place = {name: number for number, name in enumerate(captions)}
+    files = [path for path in run.figures.glob("*") if path.suffix in kinds]
+    files.sort(key=lambda path: (place.get(path.stem, len(place)), path.name))
+    return [
+        image(in_words(path.stem), path.read_bytes(), captions.get(path.stem, ""), path.suffix[1:]) for path in files
+    ]
 
 
 def _captions(run: RunDirectory) -> dict[str, str]:

@@ -211,7 +211,7 @@ def _common(values: pd.Series[Any], groups: pd.Series[str]) -> Any:
     return theirs.iloc[0] if theirs.map(canonical).nunique() == 1 else None
 
 
-def leaderboard_frame(records: Sequence[Record]) -> pd.DataFrame:
+def leaderboard_frame(records: Sequence[Record], tables: Sequence[Comparison] | None = None) -> pd.DataFrame:
     """One row a group and a reference method, as CSV and JSON have them; numbers as numbers, None where unknown.
 
     ``score`` and ``test`` name the scores; what tells the groups apart stands between the method and its scores;
@@ -221,8 +221,9 @@ def leaderboard_frame(records: Sequence[Record]) -> pd.DataFrame:
 
     Args:
         records: of the runs.
+        tables: of these runs, where they are known.
     """
-    tables = comparisons(records)
+    tables = comparisons(records) if tables is None else tables
     names = column_names(tables)
     rows: list[dict[str, Any]] = []
     for table in tables:

@@ -94,7 +94,7 @@ class Jobs:
             return True
 
     def _leaderboard(self) -> str:
-        from eai.core.compare.show import leaderboard
+        from eai.core.compare.leaderboard import leaderboard
 
         try:
             return leaderboard([self.folder], failures=False)
@@ -103,12 +103,12 @@ class Jobs:
             return ""
 
     def summarise(self, last: bool = False) -> None:
-        """Write ``summary.csv`` and ``summary.png``.
+        """Write the summary of the sweep.
 
         Args:
             last: no job follows.
         """
-        from eai.core.compare.show import write_summary
+        from eai.core.compare.summary import write_summary
 
         write_summary(self.folder, last)
 

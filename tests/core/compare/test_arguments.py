@@ -16,7 +16,7 @@ import eai
 import eai.core.compare.records
 from eai.compare import main
 from eai.core.compare.records import find_runs, read_records
-from eai.core.compare.show import write_summary
+from eai.core.compare.summary import write_summary
 from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError
 from eai.core.files import write_json

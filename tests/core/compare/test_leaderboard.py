@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eai.core.compare.keys import short_names
-from eai.core.compare.show import leaderboard
+from eai.core.compare.leaderboard import leaderboard
 from eai.core.compare.text import summary_of_run
 from eai.core.directory import RunDirectory
 from eai.core.files import read_json, write_json

@@ -2,85 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
-import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import yaml
 
+from eai.core.compare.curves import curves
 from eai.core.compare.record import Record
-from eai.core.compare.report import curves, reported, write_report
+from eai.core.compare.report import reported, write_report
 from eai.core.compare.sentences import headline_sentences, in_words
 from eai.core.directory import RunDirectory
 from eai.core.files import read_json, write_json
+from tests.core.compare.browser import check_page, words_of
 from tests.runs import TINY, Train
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-# What the page tells of itself once it is loaded, put where --dump-dom shows it.
-PROBE = """<script>addEventListener("load", () => {
-  document.documentElement.style.width = "WIDTHpx"; // windows are never as narrow as a telephone
-  const told = {
-    scroll: document.body.scrollWidth, width: document.body.offsetWidth,
-    images: [...document.images].map(one => one.naturalWidth * one.naturalHeight),
-    requests: performance.getEntriesByType("resource").map(one => one.name).filter(name => !name.startsWith("data:")),
-    colours: [...document.querySelectorAll("body, h1, p, th, td, figcaption, pre, summary")].map(one => {
-      let ground = one; while (getComputedStyle(ground).backgroundColor === "rgba(0, 0, 0, 0)" && ground.parentElement)
-        ground = ground.parentElement;
-      return [getComputedStyle(one).color, getComputedStyle(ground).backgroundColor]; }),
-  };
-  document.body.innerHTML = "<pre id=told>" + JSON.stringify(told) + "</pre>"; });
-addEventListener("error", event => { document.title = "ERROR " + event.message; });</script>"""
 
-
-class Text(HTMLParser):
-    """The words of a page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words: list[str] = []
-        self.tags: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-
-def words_of(page: str) -> str:
-    parser = Text()
-    parser.feed(page)
-    return " ".join(" ".join(parser.words).split())
-
-
-def seen_in(page: Path, width: int, dark: bool = False) -> dict[str, object]:
-    probe = page.with_name("probe.html")
-    probe.write_text(page.read_text().replace("</body>", PROBE.replace("WIDTH", str(width)) + "</body>"))
-    scheme = ["--blink-settings=preferredColorScheme=0"] if dark else ["--blink-settings=preferredColorScheme=1"]
-    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1000,900", *scheme]
-    own = [f"--user-data-dir={page.parent / 'profile'}", "--virtual-time-budget=3000", "--dump-dom"]
-    command = [str(CHROMIUM), *options, *own, probe.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert "<title>ERROR" not in done.stdout
-    found = re.search(r'<pre id="told">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert found, done.stdout[:500] + done.stderr[:500]
-    return json.loads(found[1].replace("&amp;", "&"))
-
-
-def contrast(one: str, two: str) -> float:
-    """WCAG's ratio of two colours."""
-
-    def luminance(colour: str) -> float:
-        parts = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
-        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    high, low = sorted((luminance(one), luminance(two)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
+def nothing(task: str) -> dict[str, object]:
+    """A task without any configuration."""
+    return {}
 
 
 def test_report_says_what_was_run_and_how_good_it_is(finished: RunDirectory) -> None:
@@ -100,12 +42,23 @@ def test_report_says_what_was_run_and_how_good_it_is(finished: RunDirectory) -> 
 
 
 def test_training_writes_the_report_and_a_run_that_is_found_complete_keeps_it(train: Train, tmp_path: Path) -> None:
-    with reported(tmp_path / "run"):
+    with reported(tmp_path / "run", nothing):
         run = train(*TINY, "epochs=1")
     before = run.report.stat().st_mtime_ns
-    with reported(run.path):
+    with reported(run.path, nothing):
         train(*TINY, "epochs=1")
     assert run.report.stat().st_mtime_ns == before
+
+
+def test_report_names_what_differs_from_the_defaults(finished: RunDirectory) -> None:
+    own = yaml.safe_load(finished.config.read_text())
+    assert own["data"]["n"] == 13
+    write_report(
+        finished,
+        lambda task: own | {"seed": 77, "data": {k: v for k, v in own["data"].items() if k != "seed"} | {"n": 60}},
+    )
+    rows = re.findall(r"<tr><td>(\S+?)</td><td>(.*?)</td><td>(.*?)</td></tr>", finished.report.read_text())
+    assert rows == [("data.n", "60", "13"), ("data.seed", "absent", str(own["data"]["seed"]))]
 
 
 def test_no_figures_means_no_report(finished: RunDirectory) -> None:
@@ -151,7 +104,7 @@ def test_report_that_cannot_be_written_is_a_warning(
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr("eai.core.compare.report.write_whole", full)
-    with reported(finished.path):
+    with reported(finished.path, nothing):
         write_json(finished.status, {**read_json(finished.status), "ended": "later"})
     assert "no report of" in caplog.text
     assert "No space left on device" in caplog.text
@@ -206,20 +159,5 @@ def test_scores_are_read_in_words(name: str, words: str) -> None:
 def test_browser_shows_the_report_without_errors_requests_or_scrolling_aside(
     finished: RunDirectory, dark: bool
 ) -> None:
-    if CHROMIUM is None:
-        if os.environ.get("CI"):
-            pytest.fail("Chromium is absent; CI installs it")
-        pytest.skip("Chromium is absent (Debian: apt install chromium)")
     write_report(finished)
-    width = 900 if dark else 380
-    told = seen_in(finished.report, width, dark)
-    assert told["requests"] == []
-    images = told["images"]
-    assert isinstance(images, list)
-    assert images
-    assert min(images) > 10_000  # pixels
-    assert told["width"] == width
-    assert told["scroll"] <= width  # type: ignore[operator]
-    colours = told["colours"]
-    assert isinstance(colours, list)
-    assert min(contrast(*pair) for pair in colours) >= 4.5  # AA
+    check_page(finished.report, 900 if dark else 380, dark)

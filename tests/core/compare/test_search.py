@@ -9,8 +9,9 @@ import optuna
 import pytest
 
 from eai.core.compare.importance import importance_lines, importances
+from eai.core.compare.leaderboard import leaderboard
 from eai.core.compare.parallel import parallel_figure
-from eai.core.compare.show import leaderboard, write_summary
+from eai.core.compare.summary import write_summary
 from eai.core.trials import journal_storage
 from tests.core.compare.fake_runs import fake_run, sweep_json, table_below
 

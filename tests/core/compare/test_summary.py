@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from eai.core.compare.figure import sweep_figure
+from eai.core.compare.leaderboard import leaderboard
 from eai.core.compare.records import read_records
-from eai.core.compare.show import leaderboard, write_summary
+from eai.core.compare.summary import write_summary
 from eai.core.compare.table import comparisons
 from eai.core.files import write_json
 from tests.core.compare.fake_runs import fake_run, rows_below, sweep_json
@@ -61,7 +62,9 @@ def test_summary_is_the_csv_and_a_figure_and_leaves_no_temporary_file(tmp_path: 
     assert float(rows[0]["score_mean"]) == pytest.approx(3e-4)
     with Image.open(tmp_path / "summary.png") as image:
         assert image.format == "PNG"
-    assert {path.name for path in tmp_path.iterdir()} == {"0", "1", "2", "sweep.json", "summary.csv", "summary.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "0", "1", "2", "sweep.json", "summary.csv", "summary.png", "report.html",
+    }  # fmt: skip
 
 
 def test_summary_never_raises_and_a_failing_figure_leaves_the_csv(
@@ -76,10 +79,11 @@ def test_summary_never_raises_and_a_failing_figure_leaves_the_csv(
     def broken(_: object) -> Figure:
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr("eai.core.compare.figure.sweep_figure", broken)
+    monkeypatch.setattr("eai.core.compare.several.sweep_figure", broken)
     write_summary(tmp_path, last=True)
     assert (tmp_path / "summary.csv").is_file()
     assert not (tmp_path / "summary.png").exists()
+    assert (tmp_path / "report.html").is_file()
     assert "no ink" in caplog.text
 
 
@@ -99,7 +103,7 @@ def test_summary_imports_neither_torch_nor_lightning(tmp_path: Path, clean_envir
     for i in (3, 5):
         fake_run(tmp_path / str(i), width=i)
     code = (
-        "import sys; from pathlib import Path; from eai.core.compare.show import write_summary;"
+        "import sys; from pathlib import Path; from eai.core.compare.summary import write_summary;"
         "write_summary(Path(sys.argv[1])); assert not {'torch', 'lightning'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code, str(tmp_path)], check=True, env=clean_environment)
