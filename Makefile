@@ -2,6 +2,9 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# An installation that fails is not hidden by what counts its lines.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 READY := $(VENV)/.installed
 
 .PHONY: demo test test-slow test-slurm bench lint format clean
@@ -9,14 +12,17 @@ READY := $(VENV)/.installed
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@echo "Install eai and what it needs into $(VENV): over 200 packages, 1 GB; two to three minutes, once"
+	@$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev]" | awk ' \
+	  /^Collecting/ && ++n % 50 == 0 { print "  found " n " packages"; fflush() } \
+	  /^Installing collected/ { print "  install them"; fflush() }'
 	@touch $@
 
 demo: $(READY)
 	@dir=outputs/demo_$$(date +%Y-%m-%d_%H-%M-%S); \
+	echo "Train the default of three tasks, one after the other; a few minutes on one core"; \
 	$(BIN)/eai-train --multirun task=dynamics,recovery,assimilation hydra.sweep.dir=$$dir 'hydra.sweep.subdir=$${task}' && \
-	$(BIN)/eai-compare $$dir && \
-	echo && echo "Watch them:  $(BIN)/tensorboard --logdir outputs"
+	echo && echo "Read $$dir/report.html, or watch:  $(BIN)/tensorboard --logdir outputs"
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow and not slurm" --durations=25

@@ -16,6 +16,7 @@ from eai.core.cli import CONFIG_DIR, EXECUTION_WHITELIST, call, check_searchpath
 from eai.core.config import check_top_level, resolve
 from eai.core.errors import ConfigError
 from eai.core.files import read_json
+from eai.core.numerals import spell_number
 from eai.core.schema import Experiment
 from eai.core.sweep.hooks import call_job, is_parallel, judged
 from eai.core.sweep.names import typed_of
@@ -74,7 +75,7 @@ def _verdict(experiment: Experiment, cfg: DictConfig, metrics: Mapping[str, floa
     if expect is None or is_shortened(cfg):
         return None
     value = metrics[expect.score]
-    return f"expected {expect}: {'reached' if expect.met_by(value) else 'NOT reached'} with {value:.4g}"
+    return f"expected {expect}: {'reached' if expect.met_by(value) else 'NOT reached'} with {spell_number(value)}"
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from eai.core.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, new_figure
 
 Curve = list[tuple[int, float]]  # epoch and value
 _EPOCH = re.compile(r"^epoch\s+(\d+)/\d+  (.*)$")
-_VALUE = re.compile(r"(\S+/\S+) (\S+)")
+_VALUE = re.compile(r"((?:train|val)/\S+) (\S+)")
 # Curves read before, by log, with its time and size: a sweep reads only what is new.
 _cache: dict[Path, tuple[tuple[int, int], dict[str, Curve]]] = {}
 

@@ -143,7 +143,7 @@ def _draw_references(axis: Axes, table: Comparison, name: str) -> None:
         if low <= value <= high:
             axis.axhline(value, color=colour, ls=line, lw=1.2, label=label)
         else:
-            axis.plot([], [], color=colour, ls=line, label=f"{label}: {value:.4g}, off scale")
+            axis.plot([], [], color=colour, ls=line, label=f"{label}: {spell(float(value))}, off scale")
 
 
 def _reach(axis: Axes) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from eai.core.compare.record import Record
 from eai.core.compare.records import read_records
 from eai.core.compare.table import leaderboard_frame, runs_frame
 from eai.core.compare.text import grid, markdown, render, short_path, spell
-from eai.core.directory import COSMETIC
+from eai.core.directory import COSMETIC, RunDirectory
 from eai.core.errors import ConfigError
 from eai.core.files import finite_or_none, flat_keys
 
@@ -26,20 +26,21 @@ _BY_RUN = {"task": "task", "headline": "score", "test": "value", "baseline": "ba
 _FEW_RUNS = 5
 
 
-def compare(folders: Sequence[str], form: str = "table", by_run: bool = False) -> str:
+def compare(folders: Sequence[str | Path], form: str = "table", by_run: bool = False, failures: bool = True) -> str:
     """A leaderboard of the runs below ``folders``.
 
     Args:
         folders: to look in.
         form: ``table``, ``csv``, ``json``, ``markdown``, or ``diff``: the keys in which runs differ.
         by_run: one row per run instead of one per group of seeds.
+        failures: whether a leaderboard lists the failed runs.
 
     Raises:
         ConfigError: a folder is none, or holds no run.
     """
     records = read_records(folders)
     if not records:
-        raise ConfigError(f"runs: no run found below {', '.join(folders)}")
+        raise ConfigError(f"runs: no run found below {', '.join(map(str, folders))}")
     if form == "diff":
         return differences(records)
     tasks = Counter(record.task for record in records if record.config)
@@ -49,16 +50,22 @@ def compare(folders: Sequence[str], form: str = "table", by_run: bool = False) -
     elif form in ("csv", "json"):
         frame = leaderboard_frame(records)
     else:
-        return leaderboard(folders, form)
+        return leaderboard(folders, form, failures)
     if form == "csv":
         return as_csv(frame)
     if form == "json":
         rows = [finite_or_none(row) for row in frame.to_dict("records")]
         return json.dumps(rows, indent=2, allow_nan=False, default=str) + "\n"
     if form == "table":
-        frame = frame.assign(run=[short_path(Path(path)) for path in frame["run"]])
-    header, cells = list(_BY_RUN.values()), frame.map(spell).to_numpy().tolist()
+        frame = frame.assign(report=[_place(Path(path)) for path in frame.pop("run")])
+    header, cells = [str(name) for name in frame], frame.map(spell).to_numpy().tolist()
     return markdown(header, cells) if form == "markdown" else render(grid(header, cells))
+
+
+def _place(run: Path) -> str:
+    """Where a reader looks: a run's report, or its directory where it has none."""
+    report = RunDirectory(run).report
+    return short_path(report if report.is_file() else run)
 
 
 def as_csv(frame: pd.DataFrame) -> str:
@@ -92,7 +99,7 @@ def differences(records: Sequence[Record]) -> str:
         lines += [f"{name}  {short_path(record.path)}", f"       {command}"]
     if not differing:
         return render("the configurations are the same", *lines)
-    told = [[spell(node[key]) if key in node else "absent" for key in differing] for node in leaves]
+    told = [[str(node[key]) if key in node else "absent" for key in differing] for node in leaves]
     frame = pd.DataFrame(told, names, differing)
     corner, frame = ("run", frame) if len(records) > max(_FEW_RUNS, len(differing)) else ("key", frame.T)
     table = grid([corner, *frame.columns], [[str(row[0]), *row[1:]] for row in frame.itertuples()])

@@ -17,18 +17,16 @@ from rich.text import Text
 from eai.core.compare.record import BASELINE, number
 from eai.core.compare.records import read_record
 from eai.core.directory import RunDirectory
+from eai.core.numerals import spell_number
 
 UNKNOWN = "–"
 
 
 def spell(value: Any) -> str:
-    """A cell of a table: four digits, a dash for what is unknown."""
+    """A cell of a table: numbers as :func:`eai.core.numerals.spell_number` prints them, a dash for what is unknown."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return UNKNOWN
-    if not isinstance(value, float):
-        return str(value)
-    # A ratio close to one keeps the digits by which it differs.
-    return f"{value:.6g}" if 0 < abs(value - 1) < 0.01 else f"{value:.4g}"
+    return spell_number(value) if isinstance(value, float) else str(value)
 
 
 def spell_spread(mean: float | None, sd: float | None) -> str:

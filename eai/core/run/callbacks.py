@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from eai.core.learn.data import DataModule
 from eai.core.learn.figures import FIGURE_SAMPLES, log_drawings
 from eai.core.learn.task import Task
+from eai.core.numerals import spell_number
 from eai.core.schema import Monitor
 
 epochs_log = logging.getLogger("eai.epochs")
@@ -77,15 +78,55 @@ class History(L.Callback):
             self.points[names[int(number)]].append((int(epoch), value))
 
 
-class EpochLines(L.Callback):
-    """One line per epoch, with scores only where that epoch brought new ones."""
+class Pace(L.Callback):
+    """How fast a training goes and how good it has been so far, also before it was resumed.
 
-    def __init__(self, every_n_epochs: int, monitor: str) -> None:
-        self._every, self._monitor, self._started = every_n_epochs, monitor, 0.0
-        self._validated = -1
+    Args:
+        monitor: the score that decides.
+        history: where validation scores are kept.
+    """
+
+    def __init__(self, monitor: Monitor, history: History) -> None:
+        self._monitor, self._history = monitor, history
+        self._started, self._first_step, self._first_epoch = 0.0, 0, 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._started = time.monotonic()
+        self._first_step, self._first_epoch = trainer.global_step, trainer.current_epoch
+
+    @property
+    def seconds(self) -> float:
+        """Since training started or was resumed."""
+        return time.monotonic() - self._started
+
+    def rate(self, trainer: L.Trainer) -> str:
+        """Optimisation steps per second."""
+        return f"{spell_number((trainer.global_step - self._first_step) / max(self.seconds, 1e-9))} steps/s"
+
+    def best(self) -> list[str]:
+        """The best monitored score so far; empty before the first validation."""
+        values = [value for _, value in self._history.points.get(self._monitor.score, ())]
+        best = max if self._monitor.mode == "max" else min
+        return [f"best {spell_number(best(values))}"] if values else []
+
+    def left(self, epoch: int, last: int) -> str:
+        """The time that is left if the other epochs take as long."""
+        seconds = round(self.seconds / max(epoch - self._first_epoch, 1) * (last - epoch))
+        return f"{seconds // 60} min {seconds % 60} s left" if seconds >= 60 else f"{seconds} s left"
+
+
+class EpochLines(Pace):
+    """One line per epoch, with scores only where that epoch brought new ones.
+
+    Args:
+        every_n_epochs: and after the first and the last one.
+        monitor: the score that decides.
+        history: where validation scores are kept.
+    """
+
+    def __init__(self, every_n_epochs: int, monitor: Monitor, history: History) -> None:
+        super().__init__(monitor, history)
+        self._every, self._validated = every_n_epochs, -1
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._validated = trainer.current_epoch
@@ -95,29 +136,36 @@ class EpochLines(L.Callback):
         if epoch % self._every and epoch not in (1, last):
             return
         assert isinstance(pl_module, Task)
-        names = ["train/loss", *(("val/loss", self._monitor) if self._validated == trainer.current_epoch else ())]
+        validated = self._validated == trainer.current_epoch
+        names = ["train/loss", *(("val/loss", self._monitor.score) if validated else ())]
         latest = pl_module.latest
-        scores = "  ".join(f"{name} {latest[name]:.4g}" for name in dict.fromkeys(names) if name in latest)
-        seconds = time.monotonic() - self._started
-        epochs_log.info("epoch %*d/%d  %s  %.1f s", len(str(last)), epoch, last, scores, seconds)
+        said = [f"{name} {spell_number(latest[name])}" for name in dict.fromkeys(names) if name in latest]
+        said += [*(self.best() if validated else ()), f"{self.seconds:.1f} s", self.rate(trainer)]
+        if epoch < last:
+            said.append(self.left(epoch, last))
+        epochs_log.info("epoch %*d/%d  %s", len(str(last)), epoch, last, "  ".join(said))
 
 
-class ProgressBar(L.Callback):
-    """On a terminal: one bar of epochs, with steps per second, loss, monitored score and its best so far."""
+class ProgressBar(Pace):
+    """On a terminal: one bar of epochs, with steps per second, loss, monitored score and its best so far.
 
-    def __init__(self, monitor: Monitor) -> None:
-        self._monitor = monitor
-        self._best: float | None = None
+    Args:
+        monitor: the score that decides.
+        history: where validation scores are kept.
+    """
+
+    def __init__(self, monitor: Monitor, history: History) -> None:
+        super().__init__(monitor, history)
         self._row: TaskID | None = None
         columns = (TextColumn("epoch"), MofNCompleteColumn(), BarColumn(None), TimeRemainingColumn())
         self._bar = Progress(*columns, TextColumn("{task.fields[said]}"), refresh_per_second=4)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
         for handler in logging.getLogger().handlers:
             if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stdout, sys.stderr):
                 # The bar shows it; train.log has the lines.
                 handler.addFilter(lambda record: record.name != epochs_log.name)
-        self._started, self._first = time.monotonic(), trainer.global_step
         self._row = self._bar.add_task("", total=trainer.max_epochs, completed=trainer.current_epoch, said="")
         self._bar.start()
 
@@ -125,20 +173,8 @@ class ProgressBar(L.Callback):
         assert isinstance(pl_module, Task)
         assert self._row is not None
         latest, score = pl_module.latest, self._monitor.score
-        rate = (trainer.global_step - self._first) / max(time.monotonic() - self._started, 1e-9)
-        said = [
-            f"{rate:.3g} steps/s",
-            *(f"{name} {latest[name]:.4g}" for name in ("train/loss", score) if name in latest),
-        ]
-        if self._best is not None:
-            said.append(f"best {self._best:.4g}")
-        self._bar.update(self._row, said="  ".join(said))
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, Task)
-        if (value := pl_module.latest.get(self._monitor.score)) is not None:
-            best = max if self._monitor.mode == "max" else min
-            self._best = value if self._best is None else best(self._best, value)
+        scores = [f"{name} {spell_number(latest[name])}" for name in ("train/loss", score) if name in latest]
+        self._bar.update(self._row, said="  ".join([self.rate(trainer), *scores, *self.best()]))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._row is not None:

@@ -96,7 +96,12 @@ def run_rank(
 
     history, best = History(), BestCheckpoint(run, experiment.monitor.score, experiment.monitor.mode)
     last = LastCheckpoint(run, stop, experiment.reporting)
-    callbacks = [LastEpochValidates(), history, *_progress(experiment), FigureWriter(experiment.figures.every_n_epochs)]
+    callbacks = [
+        LastEpochValidates(),
+        history,
+        *_progress(experiment, history),
+        FigureWriter(experiment.figures.every_n_epochs),
+    ]
     callbacks += extra.values()
     trial = Trial.of_this_job() if experiment.pruner.name != "none" else None
     pruning = [Pruning(trial, experiment, history)] if trial else []
@@ -127,11 +132,11 @@ def run_rank(
     }
 
 
-def _progress(experiment: Experiment) -> list[Callback]:
+def _progress(experiment: Experiment, history: History) -> list[Callback]:
     if rank():
         return []
-    lines = EpochLines(experiment.reporting.line_every_n_epochs, experiment.monitor.score)
-    return [lines, ProgressBar(experiment.monitor)] if sys.stdout.isatty() else [lines]
+    lines = EpochLines(experiment.reporting.line_every_n_epochs, experiment.monitor, history)
+    return [lines, ProgressBar(experiment.monitor, history)] if sys.stdout.isatty() else [lines]
 
 
 def score_and_report(

@@ -94,10 +94,10 @@ class Jobs:
             return True
 
     def _leaderboard(self) -> str:
-        from eai.core.compare.leaderboard import leaderboard
+        from eai.core.compare.show import compare
 
         try:
-            return leaderboard([self.folder], failures=False)
+            return compare([self.folder], failures=False)
         except Exception as error:  # the exit code matters more
             log.warning("no leaderboard of %s: %s: %s", self.folder, type(error).__name__, error)
             return ""
