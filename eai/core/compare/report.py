@@ -17,11 +17,12 @@ from eai.core.compare.keys import canonical
 from eai.core.compare.page import image, page, png
 from eai.core.compare.record import BASELINE, Record, number
 from eai.core.compare.records import read_record
-from eai.core.compare.sentences import headline_sentences, in_words
+from eai.core.compare.sentences import headline_sentences
 from eai.core.compare.text import UNKNOWN, spell, spell_seconds, spell_spread
 from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError
 from eai.core.files import read_json, write_whole
+from eai.core.wording import in_words
 
 log = logging.getLogger("eai")
 ENDED = ("COMPLETED", "PRUNED", "FAILED")

@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from eai.core.compare.record import BASELINE, OPTIMUM, ORACLE, RIVAL, STRONGEST, Record
 from eai.core.compare.text import spell
+from eai.core.wording import in_words
 
 CLOSE = 1.005  # ratios that differ by less are said to be the same
-
-
-def in_words(name: str) -> str:
-    """A score or a method as it is read: ``test/nrmse/lead_14`` is nRMSE at lead 14."""
-    parts = name.removeprefix("test/").removeprefix("val/").split("/")
-    words = re.sub(r"\bnrmse\b", "nRMSE", parts[0].replace("_", " "))
-    words = re.sub(r"\b(rmse|psnr|mse|acc|ssim)\b", lambda found: found[0].upper(), words)
-    for part in parts[1:]:
-        kind, _, at = part.rpartition("_")
-        if kind and at.replace(".", "").isdigit():
-            words += f" at {kind.replace('_', ' ')} {re.sub(r'^0+(?=[0-9])', '', at)}"
-        else:
-            words += f", {part.replace('_', ' ')}"
-    return words
 
 
 def headline_sentences(record: Record) -> list[str]:
@@ -39,17 +24,17 @@ def headline_sentences(record: Record) -> list[str]:
     if rival := by_role.get(RIVAL):
         name, value, _ = rival
         told.append(
-            f"{_than(own, value, record.headline_mode)} of {in_words(name)} ({spell(value)}), "
-            "the best reference that takes no longer."
+            f"{_than(own, value, record.headline_mode)} of the best reference that takes no longer "
+            f"({in_words(name)}: {spell(value)})."
         )
     strongest = by_role.get(STRONGEST)
     if strongest and _better(strongest[1], own, record.headline_mode):
         name, value, cost = strongest
         network = record.cost("model")
         dear = f", at {_rounded(cost / network)} times the network's seconds" if cost and network else ""
-        told.append(f"{_capital(in_words(name))} is better still ({spell(value)}{dear}).")
+        told.append(f"Better still: {in_words(name)} ({spell(value)}{dear}).")
     if best := by_role.get(OPTIMUM):
-        told.append(f"What is attainable ({in_words(best[0])}) is {spell(best[1])}.")
+        told.append(f"What is attainable: {spell(best[1])} ({in_words(best[0])}).")
     return told
 
 
@@ -75,7 +60,3 @@ def _rounded(value: float) -> str:
 
 def _better(one: float, other: float, mode: str) -> bool:
     return one > other if mode == "max" else one < other
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -24,12 +24,13 @@ from eai.core.compare.parallel import parallel_figure
 from eai.core.compare.record import Record
 from eai.core.compare.records import read_records
 from eai.core.compare.report import run_figures
-from eai.core.compare.sentences import headline_sentences, in_words
+from eai.core.compare.sentences import headline_sentences
 from eai.core.compare.table import Comparison, column_names, comparisons
 from eai.core.compare.text import UNKNOWN, spell
 from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError
 from eai.core.files import read_json, write_whole
+from eai.core.wording import in_words
 
 # The figures of several runs, and what to see in each.
 FIGURES = {
