@@ -129,8 +129,8 @@ def test_headline_is_a_sentence_of_ratios() -> None:
         headline_sentences(record(0.02, costs, persistence=1.5, upwind=0.3, least_squares_11=0.001, reference=0.0))
     )
     assert told == (
-        "On the test data the network's nRMSE at lead 14 is 0.02. That is 15 times smaller than that of the best reference "
-        "that takes no longer (upwind scheme: 0.3). Better still: fitted stencil, 11 points (0.001, at 2.5 times the "
+        "On the test data the network's nRMSE at lead 14 is 0.02. That is 15 times smaller than that of the "
+        "best reference that takes no longer (upwind scheme: 0.3). Better still: fitted stencil, 11 points (0.001, at 2.5 times the "
         "network's seconds). What is attainable: 0 (reference)."
     )
     for own, upwind, words in [
