@@ -130,8 +130,8 @@ def test_headline_is_a_sentence_of_ratios() -> None:
     )
     assert told == (
         "On the test data the network's nRMSE at lead 14 is 0.02. That is 15 times smaller than that of the "
-        "best reference that takes no longer (upwind scheme: 0.3). Better still: fitted stencil, 11 points (0.001, at 2.5 times the "
-        "network's seconds). What is attainable: 0 (reference)."
+        "best reference that takes no longer (upwind scheme: 0.3). Better still: fitted stencil, 11 points (0.001, "
+        "at 2.5 times the network's seconds). What is attainable: 0 (reference)."
     )
     for own, upwind, words in [
         (0.3, 0.33, "is 9.1 % smaller than that of"),
