@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
 from eai.core.directory import RunDirectory
-from eai.core.files import flat_keys
-from eai.core.run.fit import hyperparameters
-from tests.runs import TINY
+from eai.core.files import flat_keys, read_json, write_json
+from eai.core.run.board import hyperparameters
+from tests.runs import TINY, train_in
 
 
 def test_flat_keys_are_dotted_and_a_list_is_a_leaf() -> None:
@@ -47,7 +49,9 @@ def test_jobs_have_equal_keys_in_tensorboard_whatever_is_null(tmp_path: Path) ->
     rows = []
     for i, job in enumerate(jobs):
         logger = TensorBoardLogger(tmp_path, name=None, version=str(i), default_hp_metric=False)
-        logger.log_hyperparams(hyperparameters(OmegaConf.create(job), typed), {"test/mse": 0.25})
+        logger.log_hyperparams(
+            hyperparameters(OmegaConf.create(job), typed, RunDirectory(tmp_path / str(i))), {"test/mse": 0.25}
+        )
         logger.finalize("success")
         rows.append(session(tmp_path / str(i))[0])
     kept = {"data/recovery": "block"}
@@ -69,3 +73,39 @@ def test_run_shows_real_scores_and_no_placeholder(trained_once: RunDirectory) ->
     events.Reload()
     (best,) = events.Scalars("val_best/j_ratio")
     assert best.value == min(point.value for point in events.Scalars("val/j_ratio"))
+
+
+def test_in_a_sweep_only_what_varies_is_shown(tmp_path: Path) -> None:
+    write_json(tmp_path / "sweep.json", {"swept": ["net.width", "model/recovery"]})
+    cfg = OmegaConf.create({"seed": 3, "net": {"width": 9}, "epochs": 2})
+    typed = ["net.width=9", "epochs=2", "model/recovery=vae"]
+    assert hyperparameters(cfg, typed, RunDirectory(tmp_path / "job")) == {"net.width": 9, "model/recovery": "vae"}
+
+
+def test_score_stands_beside_its_baseline_and_optimum_and_pace_has_curves(trained_once: RunDirectory) -> None:
+    events = EventAccumulator(str(trained_once.tensorboard))
+    events.Reload()
+    validations = [point.step for point in events.Scalars("val/j_ratio")]
+    optimum, background = (events.Scalars(f"reference/{name}") for name in ("blue", "background"))
+    assert [point.step for point in optimum] == [0, *validations]
+    assert [point.value for point in optimum] == pytest.approx([1.0] * len(optimum), abs=1e-6)  # J* over itself
+    (value,) = {point.value for point in background}
+    assert value > 10  # a background's cost is far from the minimum
+    epochs = len(events.Scalars("train/loss"))
+    for name in ("learning_rate", "gradient_norm", "samples_per_second"):
+        points = events.Scalars(f"pace/{name}")
+        assert len(points) == epochs
+        assert min(point.value for point in points) > 0
+    texts = {tag: events.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in events.Tags()["tensors"]
+             if tag.startswith("run/")}  # fmt: skip
+    assert "eai-train" in texts["run/command/text_summary"]
+    assert "    task: assimilation" in texts["run/configuration/text_summary"]
+    layout = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    charts = layout_pb2.Layout.FromString(layout).category[0].chart
+    assert list(charts[0].multiline.tag) == ["^val/j_ratio$", "^reference/"]
+
+
+def test_what_tensorboard_shows_changes_nothing(tmp_path: Path) -> None:
+    with_board, without = train_in(tmp_path / "a", TINY), train_in(tmp_path / "b", [*TINY, "logger=none"])
+    assert read_json(with_board.metrics) == read_json(without.metrics)
+    assert not without.tensorboard.exists()

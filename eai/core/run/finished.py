@@ -17,11 +17,11 @@ from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError
 from eai.core.learn.data import DataModule
 from eai.core.learn.task import Task
+from eai.core.run.board import tensorboard_logger
 from eai.core.run.build import build_data_and_task, preflight
 from eai.core.run.checkpoints import check_checkpoint, load_weights
 from eai.core.run.export import check_target, export
 from eai.core.run.fit import score_and_report
-from eai.core.run.loggers import tensorboard_logger
 from eai.core.run.signals import StopSignals
 from eai.core.run.trainer import build_trainer, quiet_lightning
 from eai.core.schema import Experiment

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from eai.core.config import named_by_key
-from eai.core.directory import COSMETIC, RunDirectory, disk_errors_named
+from eai.core.directory import RunDirectory, disk_errors_named
 from eai.core.files import write_json
 from eai.core.learn.data import DataModule
 from eai.core.learn.figures import FIGURE_SAMPLES, Drawing, learning_curves, save_drawings, score_curve
 from eai.core.learn.ranks import processes, rank
 from eai.core.learn.task import Task
+from eai.core.run.board import Board, hyperparameters
 from eai.core.run.build import build_data_and_task, preflight, seed_everything
 from eai.core.run.callbacks import (
     EpochLines,
@@ -102,6 +102,7 @@ def run_rank(
         *_progress(experiment, history),
         FigureWriter(experiment.figures.every_n_epochs),
     ]
+    callbacks += [Board(cfg, run)] if experiment.tensorboard else []
     callbacks += extra.values()
     trial = Trial.of_this_job() if experiment.pruner.name != "none" else None
     pruning = [Pruning(trial, experiment, history)] if trial else []
@@ -176,7 +177,7 @@ def score_and_report(
         shown = {cfg.headline.score: metrics[cfg.headline.score]}
         if isinstance(best := trainer.checkpoint_callback, BestCheckpoint):
             shown["val_best/" + cfg.monitor.score.removeprefix("val/")] = best.value
-        board.log_hyperparams(hyperparameters(cfg, run.load_overrides()), shown, step=after)
+        board.log_hyperparams(hyperparameters(cfg, run.load_overrides(), run), shown, step=after)
     if cfg.figures.at_end:
         save_drawings(_final_drawings(cfg, data, task, history), run.figures, board, after)
     if board:
@@ -198,28 +199,3 @@ def _final_drawings(cfg: DictConfig, data: DataModule[Any], task: Task, history:
         drawings["learning_curves"] = learning_curves(history.points)
         drawings["monitored_score"] = score_curve(history.points, cfg.monitor.score)
     return drawings
-
-
-def hyperparameters(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, str | float]:
-    """What TensorBoard's HParams tab shows of a run: what was typed or swept, and the seed.
-
-    Args:
-        cfg: the resolved configuration.
-        overrides: ``key=value`` and ``group=option``.
-
-    TensorBoard drops a None and with it the key, so that rows of one sweep would not line up; null becomes a text, and
-    so does a list.
-    """
-    shown: dict[str, Any] = {}
-    for override in overrides:
-        key, _, typed = override.lstrip("+").partition("=")
-        if key.partition(".")[0].startswith("hydra") or key in COSMETIC or override.startswith("~"):
-            continue
-        value = None if "/" in key else OmegaConf.select(cfg, key)
-        shown[key] = typed if OmegaConf.is_dict(value) or "/" in key else value
-    shown.setdefault("seed", cfg.seed)
-    return {key: "null" if value is None else _plain(value) for key, value in shown.items()}
-
-
-def _plain(value: Any) -> str | float:
-    return value if isinstance(value, str | int | float) else str(value)

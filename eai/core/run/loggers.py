@@ -26,6 +26,7 @@ from eai.core.config import build
 from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError
 from eai.core.files import flat_keys, no_links, write_whole
+from eai.core.run.board import tensorboard_logger
 from eai.core.schema import Experiment
 
 # Libraries that a logger needs, and the extra of eai's that brings them.
@@ -143,18 +144,6 @@ def build_loggers(cfg: DictConfig, experiment: Experiment, run: RunDirectory, fi
             raise ConfigError(f"logger.{name}: expected a logger, got {type(logger).__name__}")
         loggers.append(logger)
     return loggers
-
-
-def tensorboard_logger(run: RunDirectory, first_step: int = 0) -> TensorBoardLogger:
-    """TensorBoard's logger; events newer than ``first_step``, if that is a resumption's, will be logged again."""
-    return TensorBoardLogger(
-        run.path,
-        name=None,
-        version="tensorboard",
-        default_hp_metric=False,
-        purge_step=(first_step + 1 if first_step else 0) if run.tensorboard.is_dir() else None,
-        max_queue=1000,  # with torch's 10, training waits for the writer's thread
-    )
 
 
 def _given(
