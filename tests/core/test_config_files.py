@@ -21,8 +21,11 @@ CONF = Path(CONFIG_DIR)
 TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 SMALL = ["trainer=debug"]
-# Minutes a seed; tests/tasks train the same networks for less.
-LONG = {"lorenz96_enkf", "lorenz96_sparse", "apebench_burgers", "apebench_kdv", "apebench_ks"}
+# Minutes a seed; other experiments, or tests/tasks, train the same networks on such data for less.
+LONG = {
+    "lorenz96_enkf", "lorenz96_sparse", "apebench_burgers", "apebench_kdv", "apebench_ks", "dynamics_long",
+    "assimilation_long", "recovery_varied_block",
+}  # fmt: skip
 
 
 def overrides_of(path: Path) -> list[str]:
@@ -66,8 +69,11 @@ def test_every_yaml_runs_two_batches(path: Path, train: Train, tmp_path: Path, m
     small = [] if path.parent.name == "trainer" and path.stem == "debug" else SMALL
     # Tasks draw their figures too; what is a variant of them need not do so again.
     drawn = path.parent.name == "task"
-    if path.parent == CONF / "data" / "dynamics" and cfg.data.get("nt_test", 0) > 100:
+    if cfg.data.get("nt_test", 0) > 100:
         small = [*small, "data.nt=9", "data.nt_test=12"]
+        if path.parent == CONF / "experiment":
+            scores = {"monitor.score": "val/nrmse", "headline.score": "test/nrmse", "expect": "null"}
+            small += ["model.leads=[1,3]", *(f"{key}={value}" for key, value in scores.items())]
     run = train(*overrides_of(path), *small, *few_samples(cfg.data), f"figures.at_end={str(drawn).lower()}")
     assert read_json(run.status)["state"] == "COMPLETED"
     assert read_json(run.metrics)

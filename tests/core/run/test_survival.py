@@ -129,7 +129,7 @@ def seconds(tmp_path_factory: pytest.TempPathFactory) -> float:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("repeat", range(20))
+@pytest.mark.parametrize("repeat", range(12))
 def test_kills_and_signals_at_random_moments_change_nothing(
     repeat: int, seconds: float, whole: RunDirectory, tmp_path: Path
 ) -> None:
