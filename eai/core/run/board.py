@@ -62,6 +62,7 @@ class Board(L.Callback):
         self._cfg, self._run = cfg, run
         self._references: dict[str, float] = {}
         self._began, self._ended, self._steps = 0.0, 0.0, 0
+        self._norm: float | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Task)
@@ -79,6 +80,10 @@ class Board(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         self._ended = time.monotonic()
+        if trainer.is_last_batch:  # a validation, which may follow, removes the gradients
+            # FSDP's are parts of a tensor of another type.
+            gradients = [p.grad for p in pl_module.parameters() if type(p.grad) is torch.Tensor]
+            self._norm = torch.nn.utils.get_total_norm(gradients).item() if gradients else None
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.sanity_checking:
@@ -91,11 +96,8 @@ class Board(L.Callback):
         values = {"pace/learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"])}
         if samples and self._ended > self._began:
             values["pace/samples_per_second"] = samples / (self._ended - self._began)
-        gradients = [
-            p.grad for p in pl_module.parameters() if type(p.grad) is torch.Tensor
-        ]  # not those of FSDP's parts
-        if gradients:
-            values["pace/gradient_norm"] = torch.nn.utils.get_total_norm(gradients).item()
+        if self._norm is not None:
+            values["pace/gradient_norm"] = self._norm
         self._log(trainer, values)
 
     def _log(self, trainer: L.Trainer, values: dict[str, float]) -> None:
