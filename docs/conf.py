@@ -8,18 +8,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-# The notebooks' kernel imports this checkout, takes one thread, and draws without a display.
-os.environ |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+# The notebooks' kernel imports this checkout, takes one thread, and prints tables as wide as a page.
+os.environ |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "88"}
 
 from eai import __version__ as release  # noqa: E402
 
-project, author = "eai", "the authors of eai"
-copyright = author
+project = "eai"
+project_copyright = "the authors of eai"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "docs.directives"]
 exclude_patterns = ["_build"]
 
 html_theme = "furo"
 html_title = f"eai {release}"
+html_static_path, html_css_files = ["_static"], ["site.css"]
 html_show_sphinx = html_copy_source = html_show_sourcelink = False
 
 myst_heading_anchors = 4

@@ -155,7 +155,10 @@ def capital(text: str) -> str:
 
 def joined(documented: str, noted: str) -> str:
     """What the docstring says, and what the YAML's comment adds."""
-    return documented if not noted else noted if not documented else f"{documented.rstrip('.')}. Here: {noted}"
+    plain, note = documented.rstrip(".").lower(), noted.rstrip(".").lower()
+    if plain in note:
+        return noted
+    return documented if note in plain else f"{documented.rstrip('.')}. Here: {noted}"
 
 
 def spelled(value: Any) -> str:

@@ -25,7 +25,9 @@ _CODE = re.compile(r"(``.+?``|(?::[\w:]+:)?`[^`]+`)")
 def markdown(text: str) -> str:
     """The text of a docstring or comment as Markdown: its code as code, all other signs as they are."""
     parts = _CODE.split(text)
-    return "".join(code(part) if place % 2 else re.sub(r"([*_<\[|])", r"\\\1", part) for place, part in enumerate(parts))
+    return "".join(
+        code(part) if place % 2 else re.sub(r"([*_<\[|])", r"\\\1", part) for place, part in enumerate(parts)
+    )
 
 
 def code(text: str) -> str:
@@ -36,12 +38,12 @@ def code(text: str) -> str:
 
 
 def table(keys: Sequence[Key]) -> Iterator[str]:
-    """A table of keys; what a YAML leaves to the constructor stands in brackets."""
-    yield "| key | value | meaning |"
-    yield "| --- | --- | --- |"
+    """A table of keys with their values; what a YAML leaves to the constructor stands in brackets."""
+    yield "| key and value | meaning |"
+    yield "| --- | --- |"
     for key in keys:
-        value = code(key.value) if key.value else ""
-        yield f"| `{key.name}` | {value if key.given else f'({value})'} | {markdown(key.meaning)} |"
+        entry = code(f"{key.name}: {key.value}".removesuffix(": "))
+        yield f"| {entry if key.given else f'({entry})'} | {markdown(key.meaning)} |"
     yield ""
 
 
@@ -68,10 +70,12 @@ class Generated(SphinxDirective):
         raise NotImplementedError
 
     def run(self) -> list[nodes.Node]:
-        self.env.note_dependency(configuration.__file__)
-        for path in configuration.CONF.rglob("*.yaml"):
-            self.env.note_dependency(str(path))
-        return self.parse_text_to_nodes("\n".join(self.lines()), allow_section_headings=True)
+        self.env.note_reread()  # in every build: what the code says may have changed
+        made = self.parse_text_to_nodes("\n".join(self.lines()), allow_section_headings=True)
+        for node in made:
+            for found in node.findall(nodes.table):
+                found["classes"].append("keys")
+        return made
 
 
 class Choices(Generated):
@@ -88,6 +92,7 @@ class TopLevel(Generated):
 
 class CommandHelp(Generated):
     def run(self) -> list[nodes.Node]:
+        self.env.note_reread()
         command = [sys.executable, "-m", f"eai.{self.arguments[0]}", "--help"]
         printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         return [nodes.literal_block(printed, printed.rstrip(), language="text")]

@@ -224,7 +224,12 @@ class IsotropicCovariance(StationaryCovariance, ABC):
 
 
 class DiagonalCovariance(StationaryCovariance):
-    """B = variance · I."""
+    """B = variance · I.
+
+    Args:
+        n: number of grid points.
+        variance: of every point, in units of the state squared.
+    """
 
     def __init__(self, n: int, variance: float = 0.5) -> None:
         require(n >= 2, "n", "at least 2", n)
