@@ -97,7 +97,7 @@ class Reporting:
     Args:
         line_every_n_epochs: epochs from one printed line to the next.
         checkpoint_every_n_epochs: epochs from one ``last.ckpt`` to the next.
-        checkpoint_every_n_steps, checkpoint_every_n_minutes: the same by steps and by time, beside the epochs; null: not.
+        checkpoint_every_n_steps, checkpoint_every_n_minutes: the same by steps, by time, beside the epochs; null: not.
     """
 
     line_every_n_epochs: int = 1

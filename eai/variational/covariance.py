@@ -275,7 +275,12 @@ def gaspari_cohn(distance: Float[Tensor, ...], support: float) -> Float[Tensor, 
 
 
 class GaspariCohnCovariance(IsotropicCovariance):
-    """B_ij = variance · GC(d; support) + nugget · δ_ij: a Gaussian-like correlation that ends at ``support``."""
+    """B_ij = variance · GC(d; support) + nugget · δ_ij: a Gaussian-like correlation that ends at ``support``.
+
+    Args:
+        n, variance, nugget: see :class:`IsotropicCovariance`.
+        support: chord from which on the correlation is 0, at most 2, the ring's diameter.
+    """
 
     longest = 2.0  # the ring's diameter
 
