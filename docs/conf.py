@@ -24,6 +24,7 @@ html_static_path, html_css_files = ["_static"], ["site.css"]
 html_show_sphinx = html_copy_source = html_show_sourcelink = False
 
 myst_heading_anchors = 4
+myst_enable_extensions = ["attrs_block"]
 copybutton_prompt_text = "$ "
 
 # Notebooks run when the site is built; their errors fail the build, and those that did not change are not run again.

@@ -39,6 +39,7 @@ def code(text: str) -> str:
 
 def table(keys: Sequence[Key]) -> Iterator[str]:
     """A table of keys with their values; what a YAML leaves to the constructor stands in brackets."""
+    yield "{.keys}"
     yield "| key and value | meaning |"
     yield "| --- | --- |"
     for key in keys:
@@ -71,11 +72,7 @@ class Generated(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         self.env.note_reread()  # in every build: what the code says may have changed
-        made = self.parse_text_to_nodes("\n".join(self.lines()), allow_section_headings=True)
-        for node in made:
-            for found in node.findall(nodes.table):
-                found["classes"].append("keys")
-        return made
+        return self.parse_text_to_nodes("\n".join(self.lines()), allow_section_headings=True)
 
 
 class Choices(Generated):

@@ -334,6 +334,10 @@ class SlidesCovariance(DenseCovariance):
     """B of slide 2.3: a Gaussian of |θ_i − θ_j|, the distance on the line, which cuts the ring open at 0.
 
     The angles θ are rounded to three decimals, as on the slide.
+
+    Args:
+        n, variance, nugget: see :class:`IsotropicCovariance`.
+        length: of the correlation, in radians.
     """
 
     def __init__(self, n: int, variance: float = 0.5, length: float = 1.5, nugget: float = 0.001) -> None:
