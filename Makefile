@@ -7,7 +7,7 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-slow test-slurm bench lint format clean
+.PHONY: demo docs test test-slow test-slurm bench lint format clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -35,6 +35,11 @@ test-slurm: $(READY)
 	tests/slurm/cluster start
 	$(BIN)/python -m pytest -q -m slurm; code=$$?; tests/slurm/cluster stop; exit $$code
 
+# Pages, the reference from the code, and the notebooks, which are run if they changed; every warning is an error.
+docs: $(READY)
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
@@ -49,4 +54,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

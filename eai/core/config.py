@@ -216,8 +216,12 @@ def _signed(target: Callable[..., Any]) -> Callable[..., Any]:
     return target.__init__ if inspect.isclass(target) and not is_dataclass(target) else target
 
 
-def _parameters(target: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
-    """The parameters of a call of ``target`` and their hints; ``**kwargs: Unpack[TypedDict]`` stands for its keys."""
+def parameters_of(target: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
+    """The parameters of a call of ``target`` and their hints; ``**kwargs: Unpack[TypedDict]`` stands for its keys.
+
+    Args:
+        target: a class or function that a configuration may build.
+    """
     parameters, hints = dict(inspect.signature(target).parameters), hints_of(_signed(target))
     for name, parameter in list(parameters.items()):
         hint = hints.get(name)
@@ -232,7 +236,7 @@ def _parameters(target: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter
 
 
 def _check_arguments(key: str, target: Callable[..., Any], arguments: Mapping[str, Any], partial: bool = False) -> None:
-    parameters, hints = _parameters(target)
+    parameters, hints = parameters_of(target)
     for name, value in arguments.items():
         if name not in parameters or parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
             open_ended = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())

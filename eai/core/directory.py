@@ -89,7 +89,7 @@ def _load_yaml(path: Path) -> DictConfig:
 class RunDirectory:
     """Paths of one run and its ``status.json``.
 
-    ``config.yaml`` holds the resolved configuration; the other names are listed in the README.
+    ``config.yaml`` holds the resolved configuration; the other names are listed in docs/reference/run_directory.md.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -10,7 +10,12 @@ from eai.core.errors import require
 
 @dataclass
 class Monitor:
-    """The validation score that chooses the best checkpoint and is returned to a sweep."""
+    """The validation score that chooses the best checkpoint and is returned to a sweep.
+
+    Args:
+        score: its name, ``val/…``.
+        mode: whether it is best at its ``min`` or ``max``.
+    """
 
     score: str
     mode: Literal["min", "max"] = "min"
@@ -42,9 +47,15 @@ class Optimization:
 class Accelerator:
     """Where a run computes, and in how many processes: ``devices`` on each of ``num_nodes``.
 
-    ``threads`` are torch's on a CPU, of each process; null leaves torch's own choice. Once told to stop, several
-    processes have ``stop_within_seconds`` to reach the end of their step and save. ``keep_freed_memory`` lets glibc
-    reuse freed memory instead of returning it: large tensors are quicker, and half as much memory again is held.
+    Args:
+        accelerator: ``cpu`` or ``gpu``, as Lightning's Trainer names them.
+        devices: processes on each node; ``auto``: one for each GPU.
+        num_nodes: machines.
+        strategy: of Lightning's Trainer, how processes work together.
+        precision: of weights and arithmetic.
+        threads: torch's on a CPU, of each process; null leaves torch's own choice.
+        stop_within_seconds: once told to stop, several processes have so long to reach the end of their step and save.
+        keep_freed_memory: let glibc reuse freed memory: large tensors are quicker, half as much memory again is held.
     """
 
     accelerator: str
@@ -65,7 +76,12 @@ class Accelerator:
 
 @dataclass
 class FigureSchedule:
-    """When figures are drawn: every so many epochs into TensorBoard (0: never), and all of them ``at_end``."""
+    """When figures are drawn.
+
+    Args:
+        every_n_epochs: into TensorBoard while training; 0: never.
+        at_end: all of them, into ``figures/``; false leaves the report out too.
+    """
 
     every_n_epochs: int = 0
     at_end: bool = True
@@ -76,9 +92,12 @@ class FigureSchedule:
 
 @dataclass
 class Reporting:
-    """How often a run prints a line, and saves ``last.ckpt`` (after epochs, and optionally steps and minutes).
+    """How often a run prints a line, and saves ``last.ckpt``: a run that is killed loses what it did since.
 
-    A run that is killed outright loses what it did since that checkpoint.
+    Args:
+        line_every_n_epochs: epochs from one printed line to the next.
+        checkpoint_every_n_epochs: epochs from one ``last.ckpt`` to the next.
+        checkpoint_every_n_steps, checkpoint_every_n_minutes: the same by steps, by time, beside the epochs; null: not.
     """
 
     line_every_n_epochs: int = 1
@@ -96,7 +115,14 @@ class Reporting:
 
 @dataclass
 class Expectation:
-    """What an experiment should reach: ``score`` at most or at least so much, as the median of ``seeds`` seeds."""
+    """What an experiment should reach.
+
+    Args:
+        source: where the value comes from.
+        score: the name of a score, ``test/…``.
+        at_most, at_least: the limit of its value; the other is null.
+        seeds: how many of them the median is taken over.
+    """
 
     source: str
     score: str
@@ -116,10 +142,14 @@ class Expectation:
 
 @dataclass
 class Headline:
-    """What the summary table shows: ``score``, a ``baseline`` named in advance, and the ``optimum``, if known.
+    """What the summary table shows.
 
-    ``oracles`` are methods that know what the network is not told; they are never the baseline to beat. ``mode`` says
-    whether the score is best at its ``min`` or ``max``; null in runs of before it was asked for.
+    Args:
+        score: the name of a score, ``test/…``.
+        baseline: a trivial method, named in advance.
+        optimum: the method that gives what is attainable; null where that is not known.
+        mode: whether the score is best at its ``min`` or ``max``; null in runs of before it was asked for.
+        oracles: methods that know what the network is not told; never the baseline to beat.
     """
 
     score: str
@@ -133,8 +163,11 @@ class Headline:
 class Pruner:
     """Which trials of an Optuna search are stopped early: see Optuna's Median-, SuccessiveHalving-, HyperbandPruner.
 
-    No trial is stopped before ``grace_epochs`` epochs. ``median`` waits for ``startup_trials`` complete trials;
-    ``asha`` and ``hyperband`` keep one of ``reduction_factor`` trials at each of their rungs.
+    Args:
+        name: of the rule.
+        grace_epochs: no trial is stopped before.
+        startup_trials: complete trials that ``median`` waits for.
+        reduction_factor: ``asha`` and ``hyperband`` keep one of so many trials at each of their rungs.
     """
 
     name: Literal["none", "median", "asha", "hyperband"] = "none"
@@ -150,7 +183,36 @@ class Pruner:
 
 @dataclass
 class Experiment:
-    """The top level of ``conf/train.yaml``. Nodes with a ``_target_`` are checked by their signatures."""
+    """The top level of ``conf/train.yaml``. Nodes with a ``_target_`` are checked by their signatures.
+
+    Args:
+        task: the name of the task; decides where runs are kept.
+        data: the DataModule.
+        model: the task with its net, loss and optimizer.
+        trainer: arguments of ``lightning.Trainer``.
+        accelerator: where and in how many processes a run computes.
+        monitor: the score that chooses the best checkpoint.
+        headline: the score of the summary.
+        shared: what data and model have in common, as a covariance.
+        callbacks: of Lightning's, by name.
+        logger: beside TensorBoard, by name.
+        tensorboard: whether curves and figures are written for TensorBoard.
+        seed: of the weights and of all randomness in training; ``data.seed`` is the data's own.
+        epochs: passes through the training data, or as many as the data call an epoch.
+        validate_every_n_epochs: epochs from one validation to the next; the last epoch is always validated.
+        optimization: how gradients become steps, and steps a schedule.
+        figures: when figures are drawn.
+        reporting: how often a run prints a line and saves.
+        expect: what an experiment should reach; null: nothing is promised.
+        compile: whether the net is compiled by ``torch.compile``.
+        init_from: a run directory or a checkpoint to take the first weights from, nothing else.
+        resume: a run directory, or a checkpoint in one, to continue from.
+        objectives: what a job returns to a search.
+        retry_failed: whether a sweep tries again what FAILED.
+        trials: how many a search makes in all.
+        pruner: which trials of a search are stopped early.
+        pair: values that a sweep sets together.
+    """
 
     task: str
     data: dict[str, Any]

@@ -224,7 +224,12 @@ class IsotropicCovariance(StationaryCovariance, ABC):
 
 
 class DiagonalCovariance(StationaryCovariance):
-    """B = variance · I."""
+    """B = variance · I.
+
+    Args:
+        n: number of grid points.
+        variance: of every point, in units of the state squared.
+    """
 
     def __init__(self, n: int, variance: float = 0.5) -> None:
         require(n >= 2, "n", "at least 2", n)
@@ -270,7 +275,12 @@ def gaspari_cohn(distance: Float[Tensor, ...], support: float) -> Float[Tensor, 
 
 
 class GaspariCohnCovariance(IsotropicCovariance):
-    """B_ij = variance · GC(d; support) + nugget · δ_ij: a Gaussian-like correlation that ends at ``support``."""
+    """B_ij = variance · GC(d; support) + nugget · δ_ij: a Gaussian-like correlation that ends at ``support``.
+
+    Args:
+        n, variance, nugget: see :class:`IsotropicCovariance`.
+        support: chord from which on the correlation is 0, at most 2, the ring's diameter.
+    """
 
     longest = 2.0  # the ring's diameter
 
@@ -324,6 +334,10 @@ class SlidesCovariance(DenseCovariance):
     """B of slide 2.3: a Gaussian of |θ_i − θ_j|, the distance on the line, which cuts the ring open at 0.
 
     The angles θ are rounded to three decimals, as on the slide.
+
+    Args:
+        n, variance, nugget: see :class:`IsotropicCovariance`.
+        length: of the correlation, in radians.
     """
 
     def __init__(self, n: int, variance: float = 0.5, length: float = 1.5, nugget: float = 0.001) -> None:

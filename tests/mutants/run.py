@@ -37,7 +37,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-COPIED = ("eai", "tests", "conf", "benchmarks", "pyproject.toml", "README.md")
+COPIED = ("eai", "tests", "conf", "benchmarks", "docs", "pyproject.toml", "Makefile", "README.md", "CONTRIBUTING.md")
 PRELOADED = ("torch", "lightning", "torch_geometric", "hydra", "optuna", "pandas", "matplotlib.figure", "torchmetrics",
              "beartype", "tensorboard", "scipy.ndimage", "skimage.restoration")  # fmt: skip
 _IMPORTED = ("-W", "ignore:Module already imported so cannot be rewritten")  # a plugin that one of these imports
@@ -89,7 +89,7 @@ def copy_tree(target: Path, root: Path = ROOT) -> None:
     for name in COPIED:
         source = root / name
         if source.is_dir():
-            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__", "_build"))
         elif source.is_file():
             shutil.copy2(source, target / name)
 

@@ -24,7 +24,7 @@ TWO_NODES = (
     "reporting.line_every_n_epochs=50", "accelerator=multi_node", "accelerator.accelerator=cpu",
     "accelerator.threads=1", "data.batch_size=4",
 )  # fmt: skip
-# As in the README.
+# As in docs/howto/slurm.md.
 SCRIPT = """#!/bin/bash
 #SBATCH --partition=test --nodes=2 --ntasks-per-node=1
 #SBATCH --requeue --signal=USR1@120 --open-mode=append

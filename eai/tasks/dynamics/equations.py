@@ -129,7 +129,7 @@ class Semilinear(RandomFields):
         finer: points of the reference per grid point.
         substeps: of the reference, per step.
         length: of the ring, in length units; only labels the figures.
-        sizes: see :class:`eai.tasks.dynamics.data.RandomFields`.
+        sizes: see :class:`eai.tasks.dynamics.random_fields.RandomFields`.
     """
 
     def __init__(

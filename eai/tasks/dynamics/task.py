@@ -13,8 +13,9 @@ Scores (``val/…`` and ``test/…``; means over all samples of the split; lead 
   there are as many.
 * ``useful_lead_time``: steps until the anomaly correlation first falls below 0.6, at most the horizon.
 * ``amplitude_error/mode_01`` …, ``phase_error/mode_01`` … (not on the sphere): per wavenumber (in 2-D: shell of
-  wavenumbers) of the first step; | |û_p|/|û_t| − 1 | and |arg û_p û_t*| in radians, weighted with the truth's variance.
-* ``mass_drift``: |mean of the last rolled-out state − mean of the truth| / rms(truth).
+  wavenumbers) of the first step; ``| |û_p|/|û_t| − 1 |`` and ``|arg û_p û_t*|`` in radians, weighted with the truth's
+  variance.
+* ``mass_drift``: ``|mean of the last rolled-out state − mean of the truth| / rms(truth)``.
 
 ``measurements.json`` has the network's ``largest_gain``, the most that a small wave grows in one step, and
 ``largest_gain_unseen``, of the wavenumbers that the training data do not have: above 1 they grow in a rollout.
