@@ -73,7 +73,7 @@ def references(data: Trajectories, climatology: Float[Tensor, ""]) -> Mapping[st
         validation = data.samples["val"]
         some = torch.arange(0, len(validation), -(-len(validation) // VALIDATED))
         weights = torch.ones(batch.u.shape[2]) if data.anomalies is None else data.anomalies.weights.cpu()
-        return statistical.references(batch, validation[some], weights)
+        return statistical.references(batch, validation[some], weights, data.history)
     steps: dict[str, Step] = {
         "persistence": persistence,
         "climatology": lambda u, static: climatology.to(u).expand_as(u),

@@ -76,6 +76,7 @@ class Trajectories(DataModule[Batch]):
         spacing: of the cells, in the units in which graphs say their reach: 1 on a grid, radians on the sphere.
         modes: wavenumbers of the initial fields, at most; the scores per mode go up to it. 0: not known.
         horizon: steps of a training trajectory.
+        history: earlier states that are further channels of every state, see :mod:`eai.tasks.dynamics.history`.
         anomalies: what ``u`` are, where they are of fields in units; None: dimensionless states.
     """
 
@@ -87,6 +88,7 @@ class Trajectories(DataModule[Batch]):
     modes: int = 0
     horizon: int
     anomalies: Anomalies | None = None
+    history: int = 0
 
     def fitting(self) -> Batch:
         """The training data that scales and baselines are fitted on: all of them, unless they are too large."""

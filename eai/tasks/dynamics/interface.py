@@ -57,7 +57,7 @@ def check_grid(net: nn.Module, fields: Trajectories) -> None:
     graph, reach = getattr(net, "graph", None), reach_of(net)
     key = "model.net.graph" if graph else "model.net"
     for name, shape in (("graph", getattr(graph, "shape", None)), ("shape", getattr(net, "shape", None))):
-        points = isinstance(graph, PointGraph) and name == "graph" and fields.positions is not None
+        points = isinstance(graph, PointGraph) and fields.positions is not None
         expected = (math.prod(fields.shape),) if points else fields.shape
         if isinstance(shape, tuple) and shape != expected:
             raise ConfigError(f"model.net.{name}: expected the grid of data, {expected}, got {shape}")

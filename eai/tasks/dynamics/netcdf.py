@@ -17,6 +17,7 @@ from eai.fields.periods import split_times
 from eai.tasks.dynamics.anomalies import Anomalies, ClimatologyFit, seasonal_forcing
 from eai.tasks.dynamics.data import Batch, Trajectories
 from eai.tasks.dynamics.file_graph import layout_of
+from eai.tasks.dynamics.history import with_history
 from eai.tasks.dynamics.states import States, starts_of
 
 FITTED = 2**28  # bytes of training data that scales and baselines are fitted on, at most
@@ -41,6 +42,8 @@ class FieldTrajectories(Trajectories):
         gap: states left out between the periods.
         nt: states of a training trajectory, at least 2.
         nt_test: states of a validation or test trajectory, at least 2: the horizon of the scores.
+        history: earlier states that are further channels of every state, see :mod:`eai.tasks.dynamics.history`; 0 or
+            more. Trajectories begin so much later.
         harmonics: of the year in the climatology, 0 or more; 0 where there is one state a year, or no season.
         missing_share: of the states in which a place may lack a value and still be a node, see
             :func:`eai.tasks.dynamics.file_graph.layout_of`. States that lack a node's value end a trajectory.
@@ -61,6 +64,7 @@ class FieldTrajectories(Trajectories):
         gap: int = 0,
         nt: int = 5,
         nt_test: int = 11,
+        history: int = 0,
         harmonics: int = 2,
         missing_share: float = 0.0,
         batch_size: int = 8,
@@ -69,8 +73,10 @@ class FieldTrajectories(Trajectories):
         super().__init__(batch_size, seed, fresh=False)
         require(nt >= 2, "nt", "at least 2 states", nt)
         require(nt_test >= 2, "nt_test", "at least 2 states", nt_test)
+        require(history >= 0, "history", "0 or more", history)
         require(harmonics >= 0, "harmonics", "0 or more", harmonics)
-        self.fields, self.horizon, self.harmonics = open_fields(path, list(variables)), nt - 1, harmonics
+        self.horizon, self.history, self.harmonics = nt - 1, history, harmonics
+        self.fields = open_fields(path, list(variables))
         self.periods = split_times(self.fields, val_share, test_share, val_from, test_from, gap)
         months = len(np.unique(self.fields.months[self.periods.train]))
         most = (months - 1) // 2
@@ -89,8 +95,8 @@ class FieldTrajectories(Trajectories):
         self.states.keep(np.concatenate(self.periods))
         for split, steps in zip(SPLITS, self.periods, strict=True):
             complete = self.states.complete(steps, fit if split == "train" else None)
-            length = self.lengths[split]
-            self.starts[split] = starts_of(self.fields.times, steps, complete, length)
+            length = self.history + self.lengths[split]
+            self.starts[split] = self.history + starts_of(self.fields.times, steps, complete, length)
             name = "nt" if split == "train" else "nt_test"
             told = f"fewer states: the {split} period has {complete.sum()} of {len(steps)} without missing values, and"
             require(len(self.starts[split]) > 0, name, f"{told} none that begin so many in a row", length)
@@ -111,16 +117,17 @@ class FieldTrajectories(Trajectories):
         """Trajectories of ``length`` states.
 
         Args:
-            starts: numbers of their first times.
+            starts: numbers of the times of their first states.
             length: at least 1.
         """
-        steps = starts[:, None] + np.arange(length)
+        steps = starts[:, None] + np.arange(-self.history, length)
         read, number = np.unique(steps, return_inverse=True)
         forcing = seasonal_forcing(self.states.season[torch.from_numpy(read)], self.harmonics)
         u = self.anomalies.standardised(self.states(read), forcing).cpu()
         place = torch.from_numpy(number).view(steps.shape)
-        time = torch.from_numpy(steps - self.periods.train[-1])
-        return Batch(u[place], self._static().expand(len(starts), -1, -1), forcing[place].float(), time.float())
+        time = torch.from_numpy(steps - self.periods.train[-1])[:, self.history :]
+        static, forcing = self._static().expand(len(starts), -1, -1), forcing[place[:, self.history :]]
+        return Batch(with_history(u[place], self.history), static, forcing.float(), time.float())
 
     def _static(self) -> Float[Tensor, "n 3"]:
         north, east = (d.flatten()[self.layout.nodes].deg2rad() for d in (self.layout.latitude, self.layout.longitude))

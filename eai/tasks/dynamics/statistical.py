@@ -11,6 +11,7 @@ from torch import Tensor
 
 from eai.tasks.dynamics.data import Batch
 from eai.tasks.dynamics.forecast import Forecast, Step, forecast
+from eai.tasks.dynamics.history import advanced, newest, of_newest, recent_mean
 
 EOFS = (3, 5, 10, 20, 40)  # of the linear inverse models, of which the validation data choose one
 PAIRS = 2000  # of successive states that a linear inverse model is fitted on, at most
@@ -65,20 +66,48 @@ def inverse_model(pairs: Batch, weights: Float[Tensor, " n"], eofs: int) -> Step
     return step
 
 
+def autoregression(pairs: Batch, history: int) -> Step:
+    """ū + Σ_k a_k (u_{t−k} − ū), ū the mean of u_t … u_{t−h}, a the same at all nodes and in all channels.
+
+    The weights a are fitted by least squares, with the least sum of squares where they are not unique.
+
+    Args:
+        pairs: of successive states with their history.
+        history: h, at least 1.
+    """
+    mean = recent_mean(pairs.u, history)[:, 0]
+    lagged = pairs.u[:, 0].unflatten(-1, (history + 1, -1)) - mean[..., None, :]
+    rows = lagged.movedim(-2, -1).reshape(-1, history + 1).double()
+    after = (newest(pairs.u[:, 1], history) - mean).flatten().double()
+    a = torch.linalg.pinv(rows.T @ rows, hermitian=True, rtol=1e-9) @ (rows.T @ after)
+
+    def step(u: Float[Tensor, "b n d"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n d"]:
+        now = recent_mean(u, history)
+        away = u.unflatten(-1, (history + 1, -1)) - now[..., None, :]
+        return advanced(now + torch.einsum("k,bnkc->bnc", a.to(u), away), u)
+
+    return step
+
+
 def references(
-    pairs: Batch, validation: Batch, weights: Float[Tensor, " n"]
+    pairs: Batch, validation: Batch, weights: Float[Tensor, " n"], history: int = 0
 ) -> Mapping[str, Callable[[Batch], Forecast]]:
     """All of them by name, for anomalies.
 
     ``persistence``; ``climatology``: no anomaly; ``damped_persistence``: r u; ``linear_trend``: a + b t, whatever the
     initial state; ``persistence_with_trend``: u + b; ``damped_to_trend``: what u deviates from the trend is damped;
     ``linear_inverse_model``, with as many of 3, 5, 10, 20, 40 EOFs as have the least error in the validation data.
+    With a history also ``recent_mean``, the mean of its states, at all leads; ``recent_trend``: the same, and the slope
+    over these states of the mean over all nodes goes on; ``autoregression``.
 
     Args:
         pairs: of successive training states.
         validation: trajectories.
         weights: of the nodes.
+        history: states before each that are further channels.
     """
+    long = _of_history(pairs, history, weights) if history else {}
+    pairs, validation = of_newest(pairs, history), of_newest(validation, history)
     share, (first, slope) = damping(pairs), linear_trend(pairs)
     deviation = pairs._replace(u=pairs.u - _at(pairs.time, first, slope))
     steps: dict[str, Step] = {
@@ -88,11 +117,42 @@ def references(
         "persistence_with_trend": lambda u, known: (u + slope.to(u.device)).to(u.dtype),
         "linear_inverse_model": _best_inverse_model(pairs, validation, weights),
     }
-    return {
+    single: dict[str, Callable[[Batch], Forecast]] = {
         **{name: partial(forecast, step) for name, step in steps.items()},
         "linear_trend": partial(_along_trend, fit=(first, slope), share=torch.zeros_like(share)),
         "damped_to_trend": partial(_along_trend, fit=(first, slope), share=damping(deviation)),
     }
+    return {name: partial(_from_newest, method, history) for name, method in single.items()} | long
+
+
+def _from_newest(method: Callable[[Batch], Forecast], history: int, batch: Batch) -> Forecast:
+    return method(of_newest(batch, history))
+
+
+def _of_history(pairs: Batch, history: int, weights: Float[Tensor, " n"]) -> dict[str, Callable[[Batch], Forecast]]:
+    """The methods that use the states before the newest one."""
+    regression = autoregression(pairs, history)
+    back = torch.arange(history + 1, dtype=torch.float64)
+    late = back.mean() - back
+    late = late / late.square().sum()
+
+    def mean(batch: Batch, slope: Tensor | None = None) -> Forecast:
+        now = recent_mean(batch.u, history)
+        free = now[:, :1].expand(-1, batch.u.shape[1] - 1, -1, -1)
+        if slope is None:
+            return Forecast(now[:, :-1], free)
+        lead = torch.arange(1, batch.u.shape[1], device=now.device)[:, None, None] + history / 2
+        return Forecast(now[:, :-1] + slope[:, :-1] * (1 + history / 2), free + slope[:, :1] * lead)
+
+    def trend(batch: Batch) -> Forecast:
+        over_nodes = (batch.u * weights.to(batch.u)[:, None]).mean(2, keepdim=True)
+        slope = torch.einsum("k,btnkc->btnc", late.to(batch.u), over_nodes.unflatten(-1, (history + 1, -1)))
+        return mean(batch, slope)
+
+    def regressed(batch: Batch) -> Forecast:
+        return Forecast(*(newest(u, history) for u in forecast(regression, batch)))
+
+    return {"recent_mean": mean, "recent_trend": trend, "autoregression": regressed}
 
 
 def _at(time: Float[Tensor, "b t"], first: Float[Tensor, "n c"], slope: Float[Tensor, "n c"]) -> Tensor:

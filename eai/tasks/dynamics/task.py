@@ -46,6 +46,7 @@ from eai.tasks.dynamics.anomalies import Anomalies
 from eai.tasks.dynamics.baselines import climatological_mean, references
 from eai.tasks.dynamics.data import Batch, Solved, Surface, Trajectories
 from eai.tasks.dynamics.forecast import Forecast, RolloutMSE, Unroll, Windows, forecast
+from eai.tasks.dynamics.history import newest, of_newest
 
 GEOMETRIC = (100, 200)  # leads that a geometric mean is taken over
 COMPARED = 32  # trajectories in the figures that compare methods
@@ -81,6 +82,7 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         self._shape: tuple[int, ...] = graph.shape if graph else ()  # of the data's grid, once they are known
         self._surface: Surface | None = None
         self.anomalies: Anomalies | None = None  # of data from files
+        self._history = 0
         self.register_buffer("climatology", torch.zeros(()))
         # Fitting the stencils is slow: keep the result for each data.
         self._references: tuple[DataModule[Batch], Mapping[str, Callable[[Batch], Forecast]]] | None = None
@@ -105,6 +107,7 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         fields = _trajectories(data)
         self._modes = min(fields.modes, min(fields.shape) // 2) if fields.positions is None else 0
         self._shape, self._surface, self.anomalies = fields.shape, fields.surface, fields.anomalies
+        self._history = fields.history
         self.climatology.copy_(climatological_mean(batch))
         interface.fit_scales(self.net, batch)
 
@@ -113,11 +116,11 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         return self.unroll(self.net, batch, epoch, self.training)
 
     def estimate(self, batch: Batch, output: Windows) -> Forecast:
-        return forecast(self.step, batch)
+        return Forecast(*(newest(u, self._history) for u in forecast(self.step, batch)))
 
     def predict(self, batch: Batch) -> Forecast:
         with torch.no_grad():
-            return forecast(self.step, batch)
+            return Forecast(*(newest(u, self._history) for u in forecast(self.step, batch)))
 
     def step(self, u: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n c"]:
         """Apply the net in its own precision and return the next state in that of ``u``."""
@@ -125,7 +128,7 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         return self.net(u.to(dtype), static.to(dtype)).to(u.dtype)
 
     def scores(self, batch: Batch, estimate: Forecast) -> Mapping[str, Tensor | tuple[Tensor, Tensor]]:
-        batch = widened(batch)
+        batch = of_newest(widened(batch), self._history)
         truth, fields = batch.u[:, 1:], self.anomalies
         nrmse = scores.nrmse if fields is None else fields.nrmse
         by_lead = nrmse(estimate.rollout, truth)
@@ -191,11 +194,11 @@ class Dynamics(Task[Batch, Windows, Forecast]):
     def exported(
         self, data: DataModule[Batch], batch: Batch, estimates: Mapping[str, Forecast]
     ) -> Mapping[str, Variable]:
-        return export.variables(_trajectories(data), batch, estimates)
+        return export.variables(_trajectories(data), of_newest(batch, self._history), estimates)
 
     def figures(self, batch: Batch, estimate: Forecast) -> Mapping[str, Drawing]:
         if self.anomalies is not None:
-            return plots_fields.of_samples(batch, estimate, self.anomalies)
+            return plots_fields.of_samples(of_newest(batch, self._history), estimate, self.anomalies)
         if self._surface is not None:
             return plots_sphere.of_samples(batch, estimate, self._surface)
         return plots.of_samples(batch, estimate, self._shape)
@@ -207,6 +210,7 @@ class Dynamics(Task[Batch, Windows, Forecast]):
             name: method(many) for name, method in self.baselines(data).items()
         }
         if not isinstance(fields, Solved):
+            many = of_newest(many, self._history)
             return plots_fields.of_methods(many, forecasts, self.anomalies) if self.anomalies else {}
         found = self._gains(data)
         return {
