@@ -56,9 +56,6 @@ def layout_of(fields: Fields, missing_share: float) -> Layout:
         f"so large that two places or more are left (the fullest lacks values in {absent.min():.2g} of the states)",
         missing_share,
     )
-    latitude, longitude = (
-        torch.from_numpy(np.asarray(d, dtype=np.float64)) for d in (fields.latitude, fields.longitude)
-    )
+    latitude, longitude = torch.from_numpy(fields.latitude), torch.from_numpy(fields.longitude)
     nodes = full[different_places(on_sphere(latitude, longitude)[full])]
-    regular = latitude.ndim == 2 and bool((latitude == latitude[:, :1]).all() and (longitude == longitude[:1]).all())
-    return Layout(latitude, longitude, nodes, regular)
+    return Layout(latitude, longitude, nodes, fields.kind == "regular")

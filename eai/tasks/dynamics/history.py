@@ -85,9 +85,8 @@ class FromHistory(nn.Module):
 
     def forward(self, u: Float[Tensor, "b n d"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n d"]:
         channels = u.shape[-1]
-        require(
-            channels % (self.history + 1) == 0, "history", f"a divisor of {channels} channels, less 1", self.history
-        )
+        fits = channels % (self.history + 1) == 0
+        require(fits, "history", f"that of the data, whose states have {channels} channels", self.history)
         mean = self._mean(u)
         after = newest(self.net(u - mean, static) + mean, self.history)
         return advanced(after, u)

@@ -14,7 +14,6 @@ from eai.fields.periods import runs_without_gap
 from eai.tasks.dynamics.anomalies import ClimatologyFit
 
 KEPT = 2**29  # bytes of states that are held in memory; of larger files what a batch needs is read each time
-AT_ONCE = 2**26  # bytes of a file that are looked at together
 
 
 class States:
@@ -27,7 +26,7 @@ class States:
 
     def __init__(self, fields: Fields, nodes: Tensor) -> None:
         self.fields, self._nodes = fields, nodes.numpy()
-        self.season = torch.from_numpy(np.asarray(fields.season, dtype=np.float64))
+        self.season = torch.from_numpy(fields.season)
         self._bytes = 4 * len(nodes) * len(fields.variables)
         self._kept: tuple[np.ndarray, Tensor] | None = None
 
@@ -67,9 +66,7 @@ class States:
             self._kept = steps, torch.cat([x for _, x in self._parts(steps)])
 
     def _parts(self, steps: np.ndarray) -> Iterator[tuple[np.ndarray, Float[Tensor, "t n c"]]]:
-        at_once = max(1, AT_ONCE // (4 * int(np.prod(self.fields.shape)) * len(self.fields.variables)))
-        for first in range(0, len(steps), at_once):
-            part = steps[first : first + at_once]
+        for part in self.fields.blocks(steps):
             yield part, self(part)
 
     def _read(self, steps: np.ndarray) -> Float[Tensor, "t n c"]:

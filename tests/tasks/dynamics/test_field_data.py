@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import eai.fields.fields
 import eai.tasks.dynamics.states
 from eai.core.learn.data import SPLITS, Split
 from eai.tasks.dynamics.anomalies import Layout, different_places, on_sphere
@@ -142,7 +143,7 @@ def test_what_is_read_for_each_batch_equals_what_is_held_in_memory(noisy: str, m
 
     held = batch()
     monkeypatch.setattr(eai.tasks.dynamics.states, "KEPT", 0)
-    monkeypatch.setattr(eai.tasks.dynamics.states, "AT_ONCE", 2000)
+    monkeypatch.setattr(eai.fields.fields, "BLOCK", 2000)
     torch.testing.assert_close(batch(), held, rtol=0, atol=1e-6)
 
 
