@@ -12,9 +12,16 @@ Scores (``val/…`` and ``test/…``; means over all samples of the split; lead 
 * ``gmean_100``, ``gmean_200``: geometric mean over the first 100 and 200 leads of the mean nRMSE at each; only where
   there are as many.
 * ``useful_lead_time``: steps until the anomaly correlation first falls below 0.6, at most the horizon.
-* ``amplitude_error/mode_01`` …, ``phase_error/mode_01`` … (not on the sphere): per wavenumber (in 2-D: shell of
+* ``amplitude_error/mode_01`` …, ``phase_error/mode_01`` … (on periodic grids): per wavenumber (in 2-D: shell of
   wavenumbers) of the first step; | |û_p|/|û_t| − 1 | and |arg û_p û_t*| in radians, weighted with the truth's variance.
 * ``mass_drift``: |mean of the last rolled-out state − mean of the truth| / rms(truth).
+
+Of data from files (:class:`eai.tasks.dynamics.netcdf.FieldTrajectories`) the states are anomalies in units of their
+standard deviation σ, and ``nrmse`` is their RMSE: 1 is an error of the size of the training period's anomalies. Beside
+it stand ``rmse/<variable>`` and ``rmse/<variable>/lead_01`` …, the root of the mean square error over nodes and
+forecasts in the variable's units. Both weigh the nodes of a regular grid by the cosine of latitude. There is no
+``reference``, and there are no scores by wavenumber; the baselines are those of
+:func:`eai.tasks.dynamics.statistical.references`.
 
 ``measurements.json`` has the network's ``largest_gain``, the most that a small wave grows in one step, and
 ``largest_gain_unseen``, of the wavenumbers that the training data do not have: above 1 they grow in a rollout.
