@@ -36,6 +36,34 @@ def write(path: Path, when: np.ndarray, **values: np.ndarray) -> str:
     return str(path)
 
 
+def write_curvilinear(path: Path, when: np.ndarray, values: np.ndarray) -> str:
+    """A file of t (time, y, x) in kelvin, on the grid of 5 × 7 turned by 20 degrees."""
+    north, east = np.meshgrid(LATITUDE, LONGITUDE, indexing="ij")
+    turn = np.radians(20)
+    latitude = 47 + np.cos(turn) * (north - 47) - np.sin(turn) * (east - 11)
+    longitude = 11 + np.sin(turn) * (north - 47) + np.cos(turn) * (east - 11)
+    return _write_places(path, when, values, ("y", "x"), latitude, longitude)
+
+
+def write_points(path: Path, when: np.ndarray, values: np.ndarray) -> str:
+    """A file of t (time, station) in kelvin, at as many places as there are values, on a spiral."""
+    count = values.shape[1]
+    latitude, longitude = np.linspace(-60, 75, count), np.linspace(170, 610, count) % 360
+    return _write_places(path, when, values, ("station",), latitude, longitude)
+
+
+def _write_places(
+    path: Path, when: np.ndarray, values: np.ndarray, dims: tuple[str, ...], latitude: np.ndarray, longitude: np.ndarray
+) -> str:
+    places = {
+        "latitude": (dims, latitude, {"units": "degrees_north", "standard_name": "latitude"}),
+        "longitude": (dims, longitude, {"units": "degrees_east", "standard_name": "longitude"}),
+    }
+    fields = {"t": (("time", *dims), values.astype(np.float32), {"units": "K", "coordinates": "latitude longitude"})}
+    xr.Dataset(fields, coords={"time": when, **places}).to_netcdf(path)
+    return str(path)
+
+
 def noise(count: int, seed: int = 0) -> np.ndarray:
     """Independent standard normal numbers (count, 5, 7)."""
     return np.random.default_rng(seed).standard_normal((count, len(LATITUDE), len(LONGITUDE)))

@@ -7,15 +7,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 import eai.fields.fields
 import eai.tasks.dynamics.states
 from eai.core.learn.data import SPLITS, Split
+from eai.tasks.dynamics import export, plots_fields
 from eai.tasks.dynamics.anomalies import Layout, different_places, on_sphere
 from eai.tasks.dynamics.file_graph import file_points
+from eai.tasks.dynamics.forecast import Forecast
 from eai.tasks.dynamics.netcdf import FieldTrajectories
-from tests.tasks.dynamics.field_files import LATITUDE, LONGITUDE, noise, of_time, times, write
+from tests.tasks.dynamics.field_files import (
+    LATITUDE,
+    LONGITUDE,
+    noise,
+    of_time,
+    times,
+    write,
+    write_curvilinear,
+    write_points,
+)
 
 N = len(LATITUDE) * len(LONGITUDE)
 
@@ -187,6 +199,45 @@ def test_a_place_counts_once_at_a_pole_and_at_both_ends_of_a_circle() -> None:
     layout = Layout(latitude, longitude, kept, regular=True)
     assert layout.weights.mean().item() == pytest.approx(1)
     assert layout.weights[0].item() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["curvilinear", "points"])
+def test_other_places_than_a_regular_grid_are_nodes_too(tmp_path: Path, kind: str) -> None:
+    path, values = tmp_path / "places.nc", 280 + noise(60)
+    if kind == "points":
+        data = FieldTrajectories(write_points(path, times(60), values[:, 2]), ["t"], harmonics=0, nt=2, nt_test=3)
+    else:
+        data = FieldTrajectories(write_curvilinear(path, times(60), values), ["t"], harmonics=0, nt=2, nt_test=3)
+    size = (7,) if kind == "points" else (5, 7)
+    assert (data.shape, data.space) == (size, ("node",) if kind == "points" else ("y", "x"))
+    assert data.anomalies.weights.unique().tolist() == [1.0]
+    graph = file_points(str(path), ["t"], k=2)
+    torch.testing.assert_close(graph.positions, data.positions, rtol=0, atol=1e-12)
+    # Radians along the Earth from the first place to the last, by the spherical law of cosines.
+    north, east = (np.radians(d.numpy().ravel()[[0, -1]]) for d in (data.layout.latitude, data.layout.longitude))
+    cosine = np.sin(north).prod() + np.cos(north).prod() * np.cos(east[1] - east[0])
+    assert float(data.positions[0] @ data.positions[-1]) == pytest.approx(cosine, abs=1e-12)
+    estimate = Forecast(data.batch("test").u[:, 1:], data.batch("test").u[:, 1:] + 0.1)
+    for figure in (
+        *plots_fields.of_samples(data.batch("test"), estimate, data.anomalies).values(),
+        *plots_fields.of_methods(
+            data.batch("test"), {"network": estimate, "persistence": estimate}, data.anomalies
+        ).values(),
+    ):
+        assert isinstance(figure, Figure)
+        figure.canvas.draw()
+    exported = export.coordinates(data)
+    assert exported["latitude"].dims == data.space
+    written = export.variables(data, data.batch("test"), {"network": estimate})["truth"]
+    assert written.dims == ("init_time", "lead_time", *data.space)
+    torch.testing.assert_close(written.values.flatten(2), physical(data, "test")[:, 1:, :, 0], rtol=0, atol=1e-4)
+
+
+def test_longitude_goes_east(noisy: str) -> None:
+    data = FieldTrajectories(noisy, ["t"], harmonics=0, nt=2, nt_test=3)
+    north, east = np.radians(LATITUDE[3]), np.radians(LONGITUDE[5])
+    expected = [np.cos(north) * np.cos(east), np.cos(north) * np.sin(east), np.sin(north)]
+    np.testing.assert_allclose(data.positions[3 * len(LONGITUDE) + 5], expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
