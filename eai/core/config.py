@@ -29,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from eai.core.directory import RESOLVER
 from eai.core.errors import ConfigError
-from eai.core.files import flat_keys
+from eai.core.files import PACKAGE, flat_keys
 from eai.core.schema import Experiment
 from eai.core.trust import OPTIMIZERS, hints_of, holds_no_nodes, kinds_in, root_kinds, trusted, whitelist
 
@@ -71,8 +71,8 @@ def portable(cfg: DictConfig) -> DictConfig:
                 raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
             value = OmegaConf.select(copy, key)
         is_path = key in _PATHS or (key.startswith("data.") and key.endswith(".path"))
-        if is_path and isinstance(value, str) and "${" not in value:
-            OmegaConf.update(copy, key, str(Path(value).resolve()))
+        if is_path and isinstance(value, str) and "${" not in value and not value.startswith(PACKAGE):
+            OmegaConf.update(copy, key, str(Path(value).expanduser().resolve()))
     copy.resume = None
     return copy
 

@@ -13,6 +13,10 @@ class ConfigError(EaiError):
     """The configuration, a run directory or a checkpoint cannot be used as given."""
 
 
+class MissingFileError(ValueError):
+    """A file of data that the configuration names does not exist here."""
+
+
 class RunInUseError(EaiError):
     """Another process is working in the run directory."""
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from eai.core.errors import ConfigError
 
+PACKAGE = "package:"  # begins the path of a file inside of an installed Python package
+
 
 def finite_or_none(value: Any) -> Any:
     """Replace every non-finite float by None: JSON has no NaN."""

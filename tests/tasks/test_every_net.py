@@ -32,6 +32,15 @@ DATA = {
     "dynamics/semi_lagrangian": "dynamics=variable_speed", "dynamics/closure": "dynamics=burgers",
     "dynamics/point_contraction": "dynamics=sphere",
 }  # fmt: skip
+# Of data from a file, whose number of samples is the file's.
+FILE = (
+    "data/dynamics=netcdf", "data.path=package:iris_sample_data/sample_data/A1B_north_america.nc", "data.harmonics=0",
+    "data.variables=[air_temperature]", "data.val_share=0.03", "data.history=1",
+)  # fmt: skip
+FROM_FILES = {
+    "dynamics/points": (*FILE, "model.net.static_features=3", "model.net.state_channels=2"),
+    "dynamics/history": (*FILE, "model.net.net.static_features=3", "model.net.net.state_channels=2"),
+}
 SCORE = {"dynamics": "mse", "assimilation": "j"}
 
 
@@ -45,7 +54,8 @@ def configured(model: str) -> tuple[DictConfig, Experiment]:
     task, name = model.split("/")
     overrides = [f"task={task}", f"model/{task}={name}"]
     overrides += [f"data/{DATA[model]}"] if model in DATA else []
-    sizes = ("n_samples",) if name == "tutorial_mlp" else ("n_train", "n_val", "n_test")
+    overrides += FROM_FILES.get(model, ())
+    sizes = () if model in FROM_FILES else ("n_samples",) if name == "tutorial_mlp" else ("n_train", "n_val", "n_test")
     overrides += ["data.nt_test=4", "model.unroll.steps=2"] if task == "dynamics" else []
     cfg = resolve(composed("train", [*overrides, *(f"data.{size}=7" for size in sizes)]))
     return cfg, check_experiment(cfg)

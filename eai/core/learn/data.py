@@ -154,7 +154,7 @@ class Loader(Generic[B]):
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[B]:
-        per_sample = sum(field[0].nbytes for field in self.samples.all)
+        per_sample = sum(field.nbytes for field in self.samples[torch.tensor([0])])
         order = iter(self.sampler)
         for first in order:
             at_once = max(1, self.BYTES // (per_sample * len(first)))

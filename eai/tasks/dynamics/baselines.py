@@ -12,10 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eai.core.learn.data import widened
-from eai.tasks.dynamics.data import Batch, Trajectories
+from eai.tasks.dynamics import statistical
+from eai.tasks.dynamics.data import Batch, Solved, Trajectories
 from eai.tasks.dynamics.forecast import Forecast, Step, forecast
 
 ROWS = 5_000  # equations for a fitted stencil, at most
+VALIDATED = 64  # trajectories of the validation data by which a statistical model is chosen, at most
 
 
 def persistence(u: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n c"]:
@@ -58,7 +60,7 @@ def stencil_radii(courant: tuple[float, ...], shape: tuple[int, ...]) -> list[in
     return sorted({min(needed, most), min(needed + 2, most)})
 
 
-def reference(data: Trajectories) -> Callable[[Batch], Forecast]:
+def reference(data: Solved) -> Callable[[Batch], Forecast]:
     """The reference solution of the equation, from every state and from the first one."""
     return lambda batch: Forecast(*data.reference(widened(batch)))
 
@@ -66,13 +68,18 @@ def reference(data: Trajectories) -> Callable[[Batch], Forecast]:
 def references(data: Trajectories, climatology: Float[Tensor, ""]) -> Mapping[str, Callable[[Batch], Forecast]]:
     """All baselines by name, those fitted on the training data included."""
     data.setup()
-    batch = data.samples["train"].all
+    batch = data.fitting()
+    if not isinstance(data, Solved):
+        validation = data.samples["val"]
+        some = torch.arange(0, len(validation), -(-len(validation) // VALIDATED))
+        weights = torch.ones(batch.u.shape[2]) if data.anomalies is None else data.anomalies.weights.cpu()
+        return statistical.references(batch, validation[some], weights, data.history)
     steps: dict[str, Step] = {
         "persistence": persistence,
         "climatology": lambda u, static: climatology.to(u).expand_as(u),
         **data.schemes(),
     }
-    for radius in stencil_radii(data.courant, data.shape) if data.surface is None else ():
+    for radius in stencil_radii(data.courant, data.shape) if data.positions is None else ():
         steps[f"least_squares_{2 * radius + 1}"] = fitted_stencil(batch, data.shape, radius)
     methods = {name: partial(forecast, step) for name, step in steps.items()}
     return {**methods, "reference": reference(data)}

@@ -14,6 +14,7 @@ from torch import Tensor
 from eai.core.errors import require
 from eai.core.learn.data import SPLITS, DataModule, Split
 from eai.core.learn.export import Variable, named
+from eai.tasks.dynamics.anomalies import Anomalies
 from eai.tasks.dynamics.schemes import advection_schemes, translate
 
 
@@ -21,15 +22,37 @@ class Batch(NamedTuple):
     """b trajectories of t states on n nodes in c channels; ``u[:, 0]`` is the input of a rollout.
 
     ``static`` holds features of the nodes that do not change in time, such as the local speed; s may be 0.
+    ``forcing`` holds what is known in advance of every time, the same at all nodes, such as the season; f may be 0.
+    ``time`` is that of each state, in steps; nets do not see it.
     """
 
     u: Float[Tensor, "b t n c"]
     static: Float[Tensor, "b n s"]
+    forcing: Float[Tensor, "b t f"]
+    time: Float[Tensor, "b t"]
+
+    def features(self) -> tuple[Float[Tensor, " s"], Float[Tensor, " s"]]:
+        """Mean and standard deviation of every static feature and, after them, of every forcing."""
+        of = [each.flatten(0, 1) for each in (self.static, self.forcing) if each.shape[2]]
+        if not of:
+            return self.u.new_zeros(0), self.u.new_zeros(0)
+        return torch.cat([each.mean(0) for each in of]), torch.cat([each.std(0) for each in of])
+
+
+def unforced(u: Float[Tensor, "b t n c"], static: Float[Tensor, "b n s"]) -> Batch:
+    """Make a batch of trajectories that nothing drives from outside; their time counts from 0.
+
+    Args:
+        u: trajectories.
+        static: features of the nodes.
+    """
+    time = torch.arange(u.shape[1], dtype=u.dtype, device=u.device).expand(len(u), -1)
+    return Batch(u, static, u.new_zeros(*u.shape[:2], 0), time)
 
 
 def nothing_static(u: Float[Tensor, "b t n c"]) -> Batch:
-    """Make a batch of trajectories without static features."""
-    return Batch(u, u.new_zeros(u.shape[0], u.shape[2], 0))
+    """Make a batch of trajectories without static features and without forcing."""
+    return unforced(u, u.new_zeros(u.shape[0], u.shape[2], 0))
 
 
 class Surface(NamedTuple):
@@ -43,24 +66,52 @@ class Surface(NamedTuple):
 
 
 class Trajectories(DataModule[Batch]):
-    """Trajectories of an equation with a known reference solution, on a periodic grid or on the nodes of a surface.
+    """Trajectories of a field on a grid, on the nodes of a surface or on any points of the Earth.
 
     Attributes:
-        surface: what the nodes lie on; None: a periodic grid.
-        shape: of the grid; (n,) on a surface.
-        courant: cells that a signal moves per step along each axis, at most.
+        positions: of the nodes on the unit sphere, (n, 3); None: a periodic grid.
+        surface: a triangulation of them, where there is one.
+        shape: of the grid; (n,) on points.
+        courant: cells that a signal moves per step along each axis, at most; empty: not known.
         spacing: of the cells, in the units in which graphs say their reach: 1 on a grid, radians on the sphere.
-        length: of the domain along the last axis, in length units.
-        modes: wavenumbers of the initial fields, at most; the scores per mode go up to it.
+        modes: wavenumbers of the initial fields, at most; the scores per mode go up to it. 0: not known.
+        horizon: steps of a training trajectory.
+        history: earlier states that are further channels of every state, see :mod:`eai.tasks.dynamics.history`.
+        anomalies: what ``u`` are, where they are of fields in units; None: dimensionless states.
     """
 
+    positions: Float[Tensor, "n 3"] | None = None
     surface: Surface | None = None
     shape: tuple[int, ...]
-    courant: tuple[float, ...]
+    courant: tuple[float, ...] = ()
     spacing: float = 1.0
-    length: float
-    modes: int
+    modes: int = 0
     horizon: int
+    anomalies: Anomalies | None = None
+    history: int = 0
+
+    def fitting(self) -> Batch:
+        """The training data that scales and baselines are fitted on: all of them, unless they are too large."""
+        return self.batch("train")
+
+    @property
+    def space(self) -> tuple[str, ...]:
+        """Names of the axes of ``shape``."""
+        return ("node",) if self.positions is not None else ("y", "x")[-len(self.shape) :]
+
+    @abstractmethod
+    def coordinates(self) -> Mapping[str, Variable]:
+        """Where the nodes are."""
+
+
+class Solved(Trajectories):
+    """Trajectories of an equation with a known reference solution.
+
+    Attributes:
+        length: of the domain along the last axis, in length units.
+    """
+
+    length: float
 
     @abstractmethod
     def solve(self, u0: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"], steps: int) -> Float[Tensor, "b l n c"]:
@@ -81,15 +132,9 @@ class Trajectories(DataModule[Batch]):
     def schemes(self) -> Mapping[str, Callable[[Tensor, Tensor], Tensor]]:
         """Classical schemes for this equation at this resolution: steps from (u, static) to the next u."""
 
-    @property
-    def space(self) -> tuple[str, ...]:
-        """Names of the axes of ``shape``."""
-        return ("node",) if self.surface is not None else ("y", "x")[-len(self.shape) :]
-
     def coordinates(self) -> Mapping[str, Variable]:
-        """Where the nodes are."""
-        if self.surface is not None:
-            x, y, z = self.surface.positions.double().T
+        if self.positions is not None:
+            x, y, z = self.positions.double().T
             degrees = {"latitude": z.clamp(-1, 1).asin().rad2deg(), "longitude": torch.atan2(y, x).rad2deg()}
             return {
                 name: named(self.space, values, name, f"degrees_{way}", standard_name=name)
@@ -107,7 +152,7 @@ class Trajectories(DataModule[Batch]):
         return torch.arange(self.shape[-1], dtype=torch.float64) * (self.length / self.shape[-1])
 
 
-class SingleWave(Trajectories):
+class SingleWave(Solved):
     """The wave of slide 2.1: u(x, t) = sin(2π x/length − speed · t) at x = i · length/nx and t = 0 … nt−1.
 
     A training sample is a pair of successive states. Validation and test serve their whole period as one

@@ -13,7 +13,7 @@ from eai.core.errors import require
 from eai.core.learn.data import widened
 from eai.tasks.dynamics.data import Batch
 
-# Maps states (b, n, c) and static features (b, n, s) to the states one time step later.
+# Maps states (b, n, c) and what is known at their nodes (b, n, s), see :func:`known`, to the states a time step later.
 Step = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -34,32 +34,68 @@ class Windows(NamedTuple):
     truth: Float[Tensor, "b w k n c"]
 
 
+def known(static: Float[Tensor, "b n s"], forcing: Float[Tensor, "b f"] | None) -> Float[Tensor, "b n g"]:
+    """What a step knows of its nodes: their static features and, after them, the forcing at the time of the state.
+
+    Args:
+        static: features of the nodes.
+        forcing: the same at all nodes; None: there is none.
+    """
+    if forcing is None or forcing.shape[1] == 0:
+        return static  # the same tensor, by which schemes know that nothing changed
+    return torch.cat([static, forcing[:, None].expand(-1, static.shape[1], -1)], dim=2)
+
+
 def rollout(
-    step: Step, u0: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"], steps: int, detach: bool = False
+    step: Step,
+    u0: Float[Tensor, "b n c"],
+    static: Float[Tensor, "b n s"],
+    steps: int,
+    detach: bool = False,
+    forcing: Float[Tensor, "b t f"] | None = None,
 ) -> Float[Tensor, "b l n c"]:
     """The step applied ``steps`` times to its own output, starting from ``u0``, which is not returned.
 
-    With ``detach`` no gradient passes from one application of the step to the one before.
+    Args:
+        step: from a state to the next.
+        u0: the first states.
+        static: features of the nodes.
+        steps: to take.
+        detach: whether no gradient passes from one application of the step to the one before.
+        forcing: at the time of ``u0`` and at the following ones, ``steps`` or more; None: there is none.
     """
     states = [u0]
-    for _ in range(steps):
-        states.append(step(states[-1].detach() if detach else states[-1], static))
+    for lead in range(steps):
+        now = known(static, None if forcing is None else forcing[:, lead])
+        states.append(step(states[-1].detach() if detach else states[-1], now))
     return torch.stack(states[1:], dim=1)
 
 
-def one_step(step: Step, u: Float[Tensor, "b t n c"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b l n c"]:
-    """The step applied to all states but the last, as one batch of b · (t−1) states."""
+def one_step(
+    step: Step,
+    u: Float[Tensor, "b t n c"],
+    static: Float[Tensor, "b n s"],
+    forcing: Float[Tensor, "b t f"] | None = None,
+) -> Float[Tensor, "b l n c"]:
+    """The step applied to all states but the last, as one batch of b · (t−1) states.
+
+    Args:
+        step: from a state to the next.
+        u: trajectories.
+        static: features of the nodes.
+        forcing: at the times of ``u``; None: there is none.
+    """
     inputs = u[:, :-1]
     every = static[:, None].expand(-1, inputs.shape[1], -1, -1).flatten(0, 1)
-    return step(inputs.flatten(0, 1), every).unflatten(0, inputs.shape[:2])
+    now = known(every, None if forcing is None else forcing[:, :-1].flatten(0, 1))
+    return step(inputs.flatten(0, 1), now).unflatten(0, inputs.shape[:2])
 
 
 def forecast(step: Step, batch: Batch) -> Forecast:
     """Both forecasts of a batch with one step, in float32 or better."""
     batch = widened(batch)
-    return Forecast(
-        one_step(step, batch.u, batch.static), rollout(step, batch.u[:, 0], batch.static, batch.u.shape[1] - 1)
-    )
+    u, static, forcing, _ = batch
+    return Forecast(one_step(step, u, static, forcing), rollout(step, u[:, 0], static, u.shape[1] - 1, forcing=forcing))
 
 
 class Unroll:
@@ -100,15 +136,17 @@ class Unroll:
         k = self.steps_at(epoch) if training else self.steps
         # (b, w, n, c, k+1) → (b, w, k+1, n, c)
         windows = batch.u.unfold(1, k + 1, 1).permute(0, 1, 4, 2, 3)
+        forcing = batch.forcing.unfold(1, k + 1, 1).mT
         if training and self.windows is not None and self.windows < windows.shape[1]:
             starts = torch.rand(windows.shape[:2], device=batch.u.device).argsort(1)[:, : self.windows]
-            windows = windows[torch.arange(len(windows), device=batch.u.device)[:, None], starts]
+            rows = torch.arange(len(windows), device=batch.u.device)[:, None]
+            windows, forcing = windows[rows, starts], forcing[rows, starts]
         count = windows.shape[1]
         first = windows[:, :, 0].flatten(0, 1)
         if training and self.noise > 0:
             first = first + self.noise * first.std() * torch.randn_like(first)
         static = batch.static[:, None].expand(-1, count, -1, -1).flatten(0, 1)
-        predicted = rollout(step, first, static, k, detach=self.pushforward)
+        predicted = rollout(step, first, static, k, self.pushforward, forcing.flatten(0, 1))
         return Windows(predicted.unflatten(0, (-1, count)), windows[:, :, 1:])
 
 

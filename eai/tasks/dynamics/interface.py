@@ -1,7 +1,8 @@
 """What a net of this task gives and gets, and what it may say of itself, checked against the data.
 
-A net is any ``nn.Module`` whose forward gets the state u (b, n, c) and the nodes' static features (b, n, s), s may be
-0, and gives the next state (b, n, c). Node numbers run fastest along the grid's last axis. Optional are
+A net is any ``nn.Module`` whose forward gets the state u (b, n, c) and what is known of the nodes (b, n, s), their
+static features and after them the forcing at that time, s may be 0, and gives the next state (b, n, c). Node numbers
+run fastest along the grid's last axis. Optional are
 
 * ``graph``, a :class:`eai.tasks.dynamics.graphs.Graph`, which must be on the data's grid, and is drawn, or a
   :class:`eai.tasks.dynamics.meshes.PointGraph`, whose points must be the data's;
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from eai.core.errors import ConfigError
 from eai.tasks.dynamics.data import Batch, Trajectories
+from eai.tasks.dynamics.forecast import known
 from eai.tasks.dynamics.graphs import Graph
 from eai.tasks.dynamics.meshes import PointGraph
 
@@ -55,13 +57,15 @@ def check_grid(net: nn.Module, fields: Trajectories) -> None:
     graph, reach = getattr(net, "graph", None), reach_of(net)
     key = "model.net.graph" if graph else "model.net"
     for name, shape in (("graph", getattr(graph, "shape", None)), ("shape", getattr(net, "shape", None))):
-        if isinstance(shape, tuple) and shape != fields.shape:
-            raise ConfigError(f"model.net.{name}: expected the grid of data, {fields.shape}, got {shape}")
-    if isinstance(graph, PointGraph) and fields.surface is not None:
-        apart = (graph.positions - fields.surface.positions.to(graph.positions)).abs().max().item()
+        points = isinstance(graph, PointGraph) and fields.positions is not None
+        expected = (math.prod(fields.shape),) if points else fields.shape
+        if isinstance(shape, tuple) and shape != expected:
+            raise ConfigError(f"model.net.{name}: expected the grid of data, {expected}, got {shape}")
+    if isinstance(graph, PointGraph) and fields.positions is not None:
+        apart = (graph.positions - fields.positions.to(graph.positions)).abs().max().item()
         if apart > SAME_PLACE:
             raise ConfigError(f"{key}: expected the points of data, in their order, got points up to {apart:.2g} away")
-    if reach is None:
+    if reach is None or not fields.courant:
         return
     if len(reach) != len(fields.shape):
         raise ConfigError(f"{key}: expected a reach along each axis of the grid of data, {fields.shape}, got {reach}")
@@ -85,7 +89,7 @@ def check_call(net: nn.Module, step: Callable[[Tensor, Tensor], Tensor], batch: 
     Raises:
         ConfigError: it cannot be called with such data, or what it gives is no next state.
     """
-    u, static = batch.u[:, 0], batch.static
+    u, static = batch.u[:, 0], known(batch.static, batch.forcing[:, 0])
     for name, given in (("static_features", static.shape[2]), ("state_channels", u.shape[2])):
         stated = getattr(net, name, None)
         if isinstance(stated, int) and stated != given:

@@ -159,8 +159,9 @@ class LearnedStencil(MessageNet):
 
     def fit_scales(self, batch: Batch) -> None:
         if self.static_features:
-            self.static_mean.copy_(batch.static.mean((0, 1)))
-            self.static_std.copy_(batch.static.std((0, 1)).clamp(min=1e-6))
+            mean, std = batch.features()
+            self.static_mean.copy_(mean)
+            self.static_std.copy_(std.clamp(min=1e-6))
 
     def forward(self, u: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n c"]:
         return u + self.increment(u, static)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from eai.core.learn.figures import Drawing
 from eai.core.palette import INPUT, PREDICTION, TRUTH, new_figure
-from eai.tasks.dynamics.data import Batch, Trajectories
+from eai.tasks.dynamics.data import Batch, Solved
 from eai.tasks.dynamics.forecast import Forecast
 
 POINTS = 2000  # of a line or map; longer ones are thinned
@@ -29,7 +29,7 @@ def of_samples(batch: Batch, forecast: Forecast, shape: tuple[int, ...]) -> Mapp
     return {"one_step": one_step(batch, forecast) if len(shape) == 1 else maps(batch, forecast, shape)}
 
 
-def of_rollout(batch: Batch, forecast: Forecast, data: Trajectories) -> Mapping[str, Drawing]:
+def of_rollout(batch: Batch, forecast: Forecast, data: Solved) -> Mapping[str, Drawing]:
     """Draw the free rollout of the first sample (at the end)."""
     if len(data.shape) == 2:
         return {"rollout": map_animation(batch, forecast, data.shape)}
@@ -78,7 +78,7 @@ def one_step(batch: Batch, forecast: Forecast, rows: int = 4) -> Figure:
     return figure
 
 
-def trajectory(batch: Batch, data: Trajectories) -> Figure:
+def trajectory(batch: Batch, data: Solved) -> Figure:
     """The first sample's true states over each other, coloured by time, and its static features if there are any."""
     u, static = _first_channel(batch.u), batch.static[0].cpu().numpy()
     x = _thin(data.x.numpy())

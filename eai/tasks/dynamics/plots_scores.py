@@ -57,7 +57,7 @@ def nrmse_by_lead(curves: Mapping[str, Float[Tensor, " l"]]) -> Figure:
     """nRMSE of free rollouts against lead time, on a fixed log axis."""
     figure = new_figure(8.5, 5)
     axes = figure.subplots()
-    for name, style in _styles(curves).items():
+    for name, style in styles(curves).items():
         values = curves[name].cpu().clamp(min=FLOOR).numpy()
         # The axis is fixed, so give the last value as a number: it may lie outside.
         label = f"{name}: {curves[name][-1].item():.2g}"
@@ -77,7 +77,7 @@ def spectrum(power: Mapping[str, Float[Tensor, " k"]], lead: int) -> Figure:
     axes = figure.subplots()
     scale = max(float(power["truth"].max()), 1e-30)
     shown = min(len(power["truth"]), 64)
-    for name, style in _styles({name: p for name, p in power.items() if name != "truth"}).items():
+    for name, style in styles({name: p for name, p in power.items() if name != "truth"}).items():
         values = (power[name].double().nan_to_num(0, 0, 0).cpu() / scale)[:shown].clamp(1e-16, 1e6)
         axes.plot(np.arange(shown), values.numpy(), label=name, **style)
     truth = (power["truth"].double().cpu() / scale)[:shown].clamp(min=1e-16)
@@ -161,7 +161,7 @@ def circle(graph: Graph) -> Figure:
     return figure
 
 
-def _styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
+def styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
     """A style for each method."""
     others = cycle(LOOKS)
     return {name: {"lw": 1.3, **(STYLES.get(name) or next(others))} for name in methods}

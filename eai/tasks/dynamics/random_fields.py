@@ -12,7 +12,7 @@ from torch import Tensor
 
 from eai.core.errors import require
 from eai.core.learn.data import Split
-from eai.tasks.dynamics.data import Batch, Trajectories
+from eai.tasks.dynamics.data import Batch, Solved, unforced
 from eai.tasks.dynamics.schemes import Field
 
 
@@ -30,7 +30,7 @@ class Sizes(TypedDict, total=False):
     device: Literal["cpu", "cuda"]
 
 
-class RandomFields(Trajectories):
+class RandomFields(Solved):
     """Trajectories from random initial fields, the three splits from three seeds.
 
     Args:
@@ -69,7 +69,7 @@ class RandomFields(Trajectories):
         u0, static = self.initial(self.sizes[split], generator)
         steps = (self.nt if split == "train" else self.nt_test) - 1
         u = torch.cat([u0[:, None], self.solve(u0, static, steps)], dim=1)
-        return Batch(u.float(), static.float())
+        return unforced(u.float(), static.float())
 
 
 def band_limited(count: int, nx: int, modes: int, generator: torch.Generator) -> Float[Tensor, "b n"]:

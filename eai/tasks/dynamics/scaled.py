@@ -44,8 +44,9 @@ class Scaled(nn.Module):
         self.u_std.copy_(batch.u.std(all_but_channels).clamp(min=1e-6))
         self.delta_std.copy_((batch.u[:, 1:] - batch.u[:, :-1]).std(all_but_channels).clamp(min=1e-6))
         if self.static_features:
-            self.static_mean.copy_(batch.static.mean((0, 1)))
-            self.static_std.copy_(batch.static.std((0, 1)).clamp(min=1e-6))
+            mean, std = batch.features()
+            self.static_mean.copy_(mean)
+            self.static_std.copy_(std.clamp(min=1e-6))
 
     def inputs(self, u: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n f"]:
         """The state and, where there are ``static_features``, those, all with zero mean and unit deviation."""

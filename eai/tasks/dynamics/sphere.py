@@ -12,7 +12,7 @@ from torch import Tensor
 
 from eai.core.errors import require
 from eai.core.learn.data import Split
-from eai.tasks.dynamics.data import Batch, Surface
+from eai.tasks.dynamics.data import Batch, Surface, unforced
 from eai.tasks.dynamics.meshes import icosphere, icosphere_faces
 from eai.tasks.dynamics.random_fields import RandomFields, Sizes
 from eai.tasks.dynamics.schemes import Scheme
@@ -72,7 +72,7 @@ class Sphere(RandomFields):
         self.flow, self.wind, self.hills, self.width, self.bells = flow, wind, hills, width, bells
         self.shape, self.modes, self.length = (self.mesh.nodes,), degree, 2 * math.pi
         self.courant, self.spacing = (wind,), spacing
-        self.surface = Surface(self.mesh.positions, self.faces)
+        self.positions, self.surface = self.mesh.positions, Surface(self.mesh.positions, self.faces)
 
     def initial(self, count: int, generator: torch.Generator) -> tuple[Float[Tensor, "b n 1"], Float[Tensor, "b n 3"]]:
         wind, field = self.draw(count, generator)
@@ -81,7 +81,7 @@ class Sphere(RandomFields):
     def generate(self, split: Split, generator: torch.Generator) -> Batch:
         wind, field = self.draw(self.sizes[split], generator)
         steps = (self.nt if split == "train" else self.nt_test) - 1
-        return Batch(self._states(wind, field, steps).float(), self._static(wind).float())
+        return unforced(self._states(wind, field, steps).float(), self._static(wind).float())
 
     def solve(self, u0: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"], steps: int) -> Float[Tensor, "b l n c"]:
         raise NotImplementedError(

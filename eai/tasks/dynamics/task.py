@@ -12,10 +12,17 @@ Scores (``val/…`` and ``test/…``; means over all samples of the split; lead 
 * ``gmean_100``, ``gmean_200``: geometric mean over the first 100 and 200 leads of the mean nRMSE at each; only where
   there are as many.
 * ``useful_lead_time``: steps until the anomaly correlation first falls below 0.6, at most the horizon.
-* ``amplitude_error/mode_01`` …, ``phase_error/mode_01`` … (not on the sphere): per wavenumber (in 2-D: shell of
+* ``amplitude_error/mode_01`` …, ``phase_error/mode_01`` … (on periodic grids): per wavenumber (in 2-D: shell of
   wavenumbers) of the first step; ``| |û_p|/|û_t| − 1 |`` and ``|arg û_p û_t*|`` in radians, weighted with the truth's
   variance.
 * ``mass_drift``: ``|mean of the last rolled-out state − mean of the truth| / rms(truth)``.
+
+Of data from files (:class:`eai.tasks.dynamics.netcdf.FieldTrajectories`) the states are anomalies in units of their
+standard deviation σ, and ``nrmse`` is their RMSE: 1 is an error of the size of the training period's anomalies. Beside
+it stand ``rmse/<variable>`` and ``rmse/<variable>/lead_01`` …, the root of the mean square error over nodes and
+forecasts in the variable's units. Both weigh the nodes of a regular grid by the cosine of latitude. There is no
+``reference``, and there are no scores by wavenumber; the baselines are those of
+:func:`eai.tasks.dynamics.statistical.references`.
 
 ``measurements.json`` has the network's ``largest_gain``, the most that a small wave grows in one step, and
 ``largest_gain_unseen``, of the wavenumbers that the training data do not have: above 1 they grow in a rollout.
@@ -42,10 +49,12 @@ from eai.core.learn.data import DataModule, widened
 from eai.core.learn.export import Variable
 from eai.core.learn.figures import Drawing
 from eai.core.learn.task import Task
-from eai.tasks.dynamics import export, gains, interface, plots, plots_scores, plots_sphere, scores
+from eai.tasks.dynamics import export, gains, interface, plots, plots_fields, plots_scores, plots_sphere, scores
+from eai.tasks.dynamics.anomalies import Anomalies
 from eai.tasks.dynamics.baselines import climatological_mean, references
-from eai.tasks.dynamics.data import Batch, Surface, Trajectories
+from eai.tasks.dynamics.data import Batch, Solved, Surface, Trajectories
 from eai.tasks.dynamics.forecast import Forecast, RolloutMSE, Unroll, Windows, forecast
+from eai.tasks.dynamics.history import newest, of_newest
 
 GEOMETRIC = (100, 200)  # leads that a geometric mean is taken over
 COMPARED = 32  # trajectories in the figures that compare methods
@@ -76,10 +85,12 @@ class Dynamics(Task[Batch, Windows, Forecast]):
     ) -> None:
         super().__init__(net, loss, optimizer, scheduler)
         require(leads is None or (len(leads) > 0 and min(leads) >= 1), "leads", "lead times of at least 1", leads)
-        self.unroll, self.leads, self._modes = unroll, leads, 1
+        self.unroll, self.leads, self._modes = unroll, leads, 0
         graph = interface.graph_of(net)
         self._shape: tuple[int, ...] = graph.shape if graph else ()  # of the data's grid, once they are known
         self._surface: Surface | None = None
+        self.anomalies: Anomalies | None = None  # of data from files
+        self._history = 0
         self.register_buffer("climatology", torch.zeros(()))
         # Fitting the stencils is slow: keep the result for each data.
         self._references: tuple[DataModule[Batch], Mapping[str, Callable[[Batch], Forecast]]] | None = None
@@ -100,9 +111,11 @@ class Dynamics(Task[Batch, Windows, Forecast]):
 
     def prepare(self, data: DataModule[Batch]) -> None:
         data.setup()
-        batch, self._references = data.samples["train"].all, None
+        batch, self._references = _trajectories(data).fitting(), None
         fields = _trajectories(data)
-        self._modes, self._shape, self._surface = fields.modes, fields.shape, fields.surface
+        self._modes = min(fields.modes, min(fields.shape) // 2) if fields.positions is None else 0
+        self._shape, self._surface, self.anomalies = fields.shape, fields.surface, fields.anomalies
+        self._history = fields.history
         self.climatology.copy_(climatological_mean(batch))
         interface.fit_scales(self.net, batch)
 
@@ -111,11 +124,11 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         return self.unroll(self.net, batch, epoch, self.training)
 
     def estimate(self, batch: Batch, output: Windows) -> Forecast:
-        return forecast(self.step, batch)
+        return Forecast(*(newest(u, self._history) for u in forecast(self.step, batch)))
 
     def predict(self, batch: Batch) -> Forecast:
         with torch.no_grad():
-            return forecast(self.step, batch)
+            return Forecast(*(newest(u, self._history) for u in forecast(self.step, batch)))
 
     def step(self, u: Float[Tensor, "b n c"], static: Float[Tensor, "b n s"]) -> Float[Tensor, "b n c"]:
         """Apply the net in its own precision and return the next state in that of ``u``."""
@@ -123,9 +136,10 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         return self.net(u.to(dtype), static.to(dtype)).to(u.dtype)
 
     def scores(self, batch: Batch, estimate: Forecast) -> Mapping[str, Tensor | tuple[Tensor, Tensor]]:
-        batch = widened(batch)
-        truth, shape = batch.u[:, 1:], self._shape or (batch.u.shape[2],)
-        by_lead = scores.nrmse(estimate.rollout, truth)
+        batch = of_newest(widened(batch), self._history)
+        truth, fields = batch.u[:, 1:], self.anomalies
+        nrmse = scores.nrmse if fields is None else fields.nrmse
+        by_lead = nrmse(estimate.rollout, truth)
         correlation = scores.acc(estimate.rollout, truth, self.climatology)
         squares = scores.mse_by_lead(estimate.rollout, truth)
         persisted = scores.mse_by_lead(batch.u[:, :1].expand_as(truth), truth)
@@ -145,14 +159,16 @@ class Dynamics(Task[Batch, Windows, Forecast]):
             values[f"mse_lead_persistence/{lead:02d}"] = persisted[:, at]
         if truth.shape[1] >= min(GEOMETRIC):
             values |= {f"nrmse_each/{lead:03d}": error for lead, error in enumerate(by_lead.unbind(1), start=1)}
-        if self._surface is not None:
+        if fields is not None:
+            return values | fields.square_errors(estimate.rollout, truth, self._leads(truth.shape[1]))
+        if not self._modes:
             return values
-        modes = min(self._modes, min(shape) // 2)
-        return values | scores.mode_errors(estimate.one_step[:, 0], truth[:, 0], shape, modes)
+        return values | scores.mode_errors(estimate.one_step[:, 0], truth[:, 0], self._shape, self._modes)
 
     def summarise(self, means: Mapping[str, float]) -> dict[str, float]:
-        hidden = ("mse_persistence", "mse_lead", "nrmse_each")
+        hidden = ("mse_persistence", "mse_lead", "nrmse_each", "square/")
         final = {name: mean for name, mean in means.items() if not name.startswith(hidden)}
+        final |= self.anomalies.rms_errors(means) if self.anomalies else {}
         by_lead = [means[name] for name in sorted(means) if name.startswith("nrmse_each/")]
         for leads in GEOMETRIC:
             if len(by_lead) >= leads:
@@ -176,11 +192,9 @@ class Dynamics(Task[Batch, Windows, Forecast]):
 
     def _gains(self, data: DataModule[Batch]) -> gains.Gains | None:
         fields = _trajectories(data)
-        if fields.surface is not None:
+        if fields.positions is not None:
             return None
-        return gains.gains(
-            self.step, self.transfer_batch_to_device(data.samples["train"].all, self.device, 0), fields.shape
-        )
+        return gains.gains(self.step, self.transfer_batch_to_device(fields.fitting(), self.device, 0), fields.shape)
 
     def coordinates(self, data: DataModule[Batch]) -> Mapping[str, Variable]:
         return export.coordinates(_trajectories(data))
@@ -188,9 +202,11 @@ class Dynamics(Task[Batch, Windows, Forecast]):
     def exported(
         self, data: DataModule[Batch], batch: Batch, estimates: Mapping[str, Forecast]
     ) -> Mapping[str, Variable]:
-        return export.variables(_trajectories(data), batch, estimates)
+        return export.variables(_trajectories(data), of_newest(batch, self._history), estimates)
 
     def figures(self, batch: Batch, estimate: Forecast) -> Mapping[str, Drawing]:
+        if self.anomalies is not None:
+            return plots_fields.of_samples(of_newest(batch, self._history), estimate, self.anomalies)
         if self._surface is not None:
             return plots_sphere.of_samples(batch, estimate, self._surface)
         return plots.of_samples(batch, estimate, self._shape)
@@ -201,6 +217,9 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         forecasts = {"network": self.predict(many)} | {
             name: method(many) for name, method in self.baselines(data).items()
         }
+        if not isinstance(fields, Solved):
+            many = of_newest(many, self._history)
+            return plots_fields.of_methods(many, forecasts, self.anomalies) if self.anomalies else {}
         found = self._gains(data)
         return {
             **({"gain": gains.draw(found)} if found else {}),

@@ -12,7 +12,7 @@ from torch_geometric.data import Batch as BlockDiagonal
 from torch_geometric.data import Data
 
 from eai.tasks.dynamics.advection import Fourier, VariableSpeed
-from eai.tasks.dynamics.data import Batch
+from eai.tasks.dynamics.data import Batch, unforced
 from eai.tasks.dynamics.forecast import rollout
 from eai.tasks.dynamics.graphs import Graph, grid2d, knn, multiscale, ring
 from eai.tasks.dynamics.layers import Edges, InteractionLayer, StencilConv
@@ -158,11 +158,11 @@ def test_interaction_network_does_not_depend_on_the_units_of_its_data(generator:
     torch.manual_seed(0)
     net = InteractionNetwork(ring(N, 2), 2, 7, 2)
     torch.nn.init.normal_(net.decoder[-1].weight)
-    net.fit_scales(Batch(u, static))
+    net.fit_scales(unforced(u, static))
     after = net(u[:, 0], static)
     assert (after - u[:, 0]).abs().min() > 1e-3
     # The same data in degrees Fahrenheit, say, and another unit of the static features.
-    net.fit_scales(Batch(1.8 * u + 32, 7 * static - 3))
+    net.fit_scales(unforced(1.8 * u + 32, 7 * static - 3))
     torch.testing.assert_close(net(1.8 * u[:, 0] + 32, 7 * static - 3), 1.8 * after + 32, rtol=1e-4, atol=1e-3)
 
 

@@ -1,0 +1,105 @@
+"""Runs on a file: scores in units, figures, exported datasets, and statistics that stay those of the training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from scores.continuous import rmse
+
+import eai
+from eai.core.directory import RunDirectory
+from eai.core.files import read_json
+from eai.core.run.finished import evaluate
+from tests.runs import Train, assert_same_result, composed, train_in
+from tests.tasks.dynamics.field_files import LATITUDE, LONGITUDE, noise, times, write
+
+COUNT = 84
+RUN = (
+    "task=dynamics", "data/dynamics=netcdf", "model/dynamics=history", "data.nt=3", "data.nt_test=4", "data.history=1",
+    "model.net.net.width=5", "model.net.net.layers=1", "model.net.net.graph.k=3", "model.leads=[1,3]",
+    "accelerator.threads=1", "validate_every_n_epochs=1",
+)  # fmt: skip
+
+
+def monthly(path: Path, seed: int = 0, warmer: float = 0.0) -> str:
+    """Seven years of a seasonal cycle and noise that lasts, on land and sea, of two variables."""
+    away = np.zeros((COUNT, 5, 7))
+    for step, new in enumerate(noise(COUNT, seed)):
+        away[step] = 0.7 * away[step - 1] + new
+    season = np.cos(2 * np.pi * np.arange(COUNT) / 12)[:, None, None]
+    t = 280 + warmer + 9 * season + away
+    t[:, 2, 3:5] = np.nan
+    return write(path, times(COUNT, "M"), t=t, q=5 + 2 * season + 0.1 * away + 0.05 * noise(COUNT, seed + 1))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    folder = tmp_path_factory.mktemp("fields")
+    path = monthly(folder / "fields.nc")
+    data = (f"data.path={path}", "data.variables=[t,q]", "model.net.net.state_channels=4", "epochs=1")
+    return train_in(folder / "run", [*RUN, *data])
+
+
+def test_every_method_is_scored_in_units_and_beside_the_others(run: RunDirectory) -> None:
+    metrics, baselines = read_json(run.metrics), read_json(run.baselines)
+    assert all(scores.keys() == metrics.keys() for scores in baselines.values())
+    assert {"persistence", "climatology", "linear_inverse_model", "recent_mean", "autoregression"} <= baselines.keys()
+    assert {f"test/rmse/{name}{lead}" for name in "tq" for lead in ("", "/lead_01", "/lead_03")} <= metrics.keys()
+    assert not any("mode" in name for name in metrics)
+    # Anomalies of t have a deviation of √(1/(1 − 0.49)) K; those of q less than a fifth of it.
+    climatology = baselines["climatology"]
+    assert 1.0 < climatology["test/rmse/t"] < 2.0
+    assert climatology["test/rmse/q"] < 0.2
+    assert {path.name for path in run.figures.glob("*.png")} >= {
+        f"{kind}_{name}.png" for kind in ("maps", "rmse", "errors") for name in "tq"
+    }
+
+
+def test_exported_forecasts_have_dates_places_units_and_the_errors_that_eai_tells(
+    run: RunDirectory, tmp_path: Path
+) -> None:
+    target = tmp_path / "forecasts.nc"
+    result = evaluate(composed("evaluate", [f"run={run.path}", f"export={target}", f"output={tmp_path / 'scores'}"]))[1]
+    found = xr.open_dataset(target)
+    assert dict(found.sizes) == {"init_time": len(found.init_time), "lead_time": 3, "latitude": 5, "longitude": 7}
+    np.testing.assert_allclose(found.latitude, LATITUDE)
+    np.testing.assert_allclose(found.longitude, LONGITUDE)
+    assert found.network_t.attrs["units"] == "K"
+    file = xr.open_dataset(eai.load_run(run.path).config.data.path)
+    for lead in (1, 3):
+        at = found.valid_time.sel(lead_time=lead)
+        expected = file.t.sel(time=at.values).values
+        np.testing.assert_allclose(found.truth_t.sel(lead_time=lead), expected, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(found.initial_t, file.t.sel(time=found.init_time.values), rtol=0, atol=1e-3)
+    assert np.isnan(found.network_t[:, :, 2, 3:5]).all()
+    assert int(np.isnan(found.network_t).sum()) == 2 * found.network_t[:, :, 0, 0].size
+    weights = np.cos(np.radians(found.latitude))
+    told = {"network": read_json(result.metrics), **read_json(result.baselines)}
+    for name in ("network", "persistence", "autoregression"):
+        error = rmse(found[f"{name}_t"], found.truth_t, weights=weights, preserve_dims="lead_time")  # by lead
+        for lead in (1, 3):
+            assert float(error.sel(lead_time=lead)) == pytest.approx(told[name][f"test/rmse/t/lead_0{lead}"], rel=1e-4)
+
+
+def test_another_file_is_scaled_with_the_statistics_of_the_training(run: RunDirectory, tmp_path: Path) -> None:
+    warmer = monthly(tmp_path / "warmer.nc", warmer=4.0)
+    one, two = eai.load_run(run.path), eai.load_run(run.path, overrides=[f"data.path={warmer}"])
+    std = one.module.anomalies.std.float()
+    assert torch.equal(two.module.anomalies.std, one.module.anomalies.std)
+    difference = (two.data.batch("test").u - one.data.batch("test").u)[..., 0]
+    torch.testing.assert_close(difference, (4.0 / std[0]).expand_as(difference), rtol=1e-3, atol=0)
+    saved = torch.load(run.best, weights_only=True)["state_dict"]
+    assert {name for name in saved if name.startswith("anomalies.")} == {"anomalies.coefficients", "anomalies.std"}
+
+
+def test_an_interrupted_run_goes_on_to_the_same_result(run: RunDirectory, train: Train, tmp_path: Path) -> None:
+    path = monthly(tmp_path / "fields.nc")
+    data = (*RUN, f"data.path={path}", "data.variables=[t]", "model.net.net.state_channels=2", "figures.at_end=false")
+    whole = train(*data, "epochs=2", "model.scheduler=null", run="whole")
+    train(*data, "epochs=1", "model.scheduler=null", run="half")
+    resumed = train_in(tmp_path / "half", [f"resume={tmp_path / 'half'}", "epochs=2"])
+    assert_same_result(resumed, whole)
