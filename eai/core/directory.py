@@ -52,6 +52,7 @@ _MOVED = (
         "eai.variational.networks",
     ),
     (re.compile(r"\beai\.variational\.observations(?=\.ObservationError\b)"), "eai.variational.observation_error"),
+    (re.compile(r"\beai\.variational\.covariance(?=\.PowerLawCovariance\b)"), "eai.variational.power_law"),
 )
 _PACKAGES = ("eai", "torch", "torch_geometric", "lightning", "hydra-core", "omegaconf", "numpy", "pytorch_optimizer")
 

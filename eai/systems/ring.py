@@ -10,14 +10,14 @@ from torch import Tensor
 
 from eai.core.errors import require
 from eai.systems.system import System
-from eai.variational.covariance import power_law_spectrum
+from eai.variational.power_law import power_law_spectrum
 
 
 class Ring(System):
     """x_{t+1} = a S x_t + q_t: the wave of slide 2.1 with noise, for which the Kalman filter is the optimum.
 
     S shifts by ``courant`` cells, by Fourier interpolation; q ~ N(0, C − a² S C Sᵀ), so that the climate is N(0, C), C
-    having the eigenvalues of :class:`eai.variational.covariance.PowerLawCovariance`.
+    having the eigenvalues of :class:`eai.variational.power_law.PowerLawCovariance`.
 
     Args:
         n: points, at least 4.

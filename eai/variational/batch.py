@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """Symbols as in the literature; b samples, n grid points, p slots for observations.
+    """Symbols as in the literature; b samples, n grid points in d dimensions, p slots for observations.
 
     ``xt`` and ``obs_sigma_true`` are the truth, and ``y`` at ``obs_withheld`` is kept for verification: no loss and no
     net may use them.
@@ -17,8 +17,8 @@ class Batch(NamedTuple):
 
     xb: Float[Tensor, "b n"]  # background
     y: Float[Tensor, "b p"]  # observations
-    obs_index: Int[Tensor, "b p"]  # the grid point at, or to the left of, each observation
-    obs_fraction: Float[Tensor, "b p"]  # how far into the cell it lies, from 0 to 1
+    obs_index: Int[Tensor, "b p"]  # the grid point at, or to the left of and below, each observation
+    obs_fraction: Float[Tensor, "b p d"]  # how far into the cell it lies along each axis, from 0 to 1
     obs_sigma: Float[Tensor, "b p"]  # standard deviation of its error, as the cost assumes
     obs_mask: Float[Tensor, "b p"]  # 1 where assimilated; 0 where padding or withheld
     obs_withheld: Float[Tensor, "b p"]  # 1 where withheld

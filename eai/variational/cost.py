@@ -2,92 +2,19 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from eai.core.errors import require
 from eai.variational.batch import Batch
-from eai.variational.covariance import Covariance
+from eai.variational.cost_base import AT_ONCE, Cost, Regression
+from eai.variational.covariance_base import Covariance
 from eai.variational.newton import damped_newton
-from eai.variational.observation_error import ObservationError, cholesky
+from eai.variational.observation_error import ObservationError
 from eai.variational.observations import ObservationOperator
-
-
-class Regression(NamedTuple):
-    """The analysis x_b + B H'ᵀ w, w = (H' B H'ᵀ + E)⁻¹ d, of departures d with the error covariance E."""
-
-    weights: Float[Tensor, "b p"]  # w
-    dual: Float[Tensor, "b n"]  # H'ᵀ w, B⁻¹ times the increment
-    observed: Float[Tensor, "b p p"]  # H' B H'ᵀ
-    factor: Float[Tensor, "b p p"]  # of Cholesky, of H' B H'ᵀ + E
-
-
-class Cost(nn.Module, ABC):
-    """A cost of an analysis, in per-sample terms ``background`` and ``observation``, with its minimiser.
-
-    Args:
-        covariance: B, the background-error covariance.
-        operator: H, the observation operator.
-        obs_error: R, the observation-error covariance.
-        precision: in which the cost and its gradient are computed.
-    """
-
-    def __init__(
-        self,
-        covariance: Covariance,
-        operator: ObservationOperator,
-        obs_error: ObservationError,
-        precision: Literal["float32", "float64"] = "float64",
-    ) -> None:
-        super().__init__()
-        self.covariance, self.operator, self.obs_error = covariance, operator, obs_error
-        self.dtype = torch.float32 if precision == "float32" else torch.float64
-
-    @abstractmethod
-    def forward(self, analysis: Float[Tensor, "b n"], batch: Batch) -> dict[str, Float[Tensor, " b"]]: ...
-
-    @abstractmethod
-    def minimiser(self, batch: Batch) -> Float[Tensor, "b n"]:
-        """The analysis of least cost."""
-
-    def total(self, analysis: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, " b"]:
-        return torch.stack(list(self(analysis, batch).values())).sum(0)
-
-    def innovation(self, batch: Batch) -> Float[Tensor, "b p"]:
-        """d = y − H(x_b) (O−B), float64; zero where an observation takes no part."""
-        return (batch.y - self.operator(batch.xb.double(), batch)) * batch.obs_mask
-
-    def observed_covariance(
-        self, state: Float[Tensor, "b n"], batch: Batch, entries_of: Callable[[Tensor, Tensor], Tensor] | None = None
-    ) -> Float[Tensor, "b p p"]:
-        """H B Hᵀ with H linearised at ``state``; rows and columns of padding are zero.
-
-        Args:
-            state: (b, n).
-            batch: the samples.
-            entries_of: B_ij for index tensors i and j; None: of the cost's own B.
-        """
-        index, weight = self.operator.stencil(state, batch)
-        weight = weight * batch.obs_mask[:, :, None]
-        entries = (entries_of or self.covariance.entries)(index[:, :, None, :, None], index[:, None, :, None, :])
-        return torch.einsum("bpqkl,bpk,bql->bpq", entries, weight.double(), weight.double())
-
-    def regress(
-        self, state: Float[Tensor, "b n"], departures: Float[Tensor, "b p"], error: Float[Tensor, "b p p"], batch: Batch
-    ) -> Regression:
-        """The analysis of ``departures`` with the error covariance ``error``, H linearised at ``state``.
-
-        Rows and columns of padding in ``error`` are those of the identity, which affects no result.
-        """
-        observed = self.observed_covariance(state, batch)
-        factor = cholesky(observed + error)
-        weights = torch.cholesky_solve(departures.double()[:, :, None], factor)[:, :, 0] * batch.obs_mask
-        return Regression(weights, self.operator.adjoint(state, weights, batch), observed, factor)
 
 
 class Optimum(NamedTuple):
@@ -149,13 +76,13 @@ class VariationalCost(Cost):
     def observation_term(self, state: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, " b"]:
         """½ (y−H(x))ᵀ R⁻¹ (y−H(x)), in the precision of the state."""
         residual = (batch.y - self.operator(state, batch)) * batch.obs_mask
-        return 0.5 * (residual * self.obs_error.weigh(residual, batch, self.covariance.n)).sum(1)
+        return 0.5 * (residual * self.obs_error.weigh(residual, batch, self.covariance.grid)).sum(1)
 
     def pull(self, state: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b n"]:
         """H'ᵀ R⁻¹ (y − H(x)), the observations' part of −∇J, float64."""
         x = state.double()
         residual = (batch.y - self.operator(x, batch)) * batch.obs_mask
-        weighed = self.obs_error.weigh(residual, batch, self.covariance.n).double()
+        weighed = self.obs_error.weigh(residual, batch, self.covariance.grid).double()
         return self.operator.adjoint(x, weighed, batch)
 
     def gradient(self, analysis: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b n"]:
@@ -168,7 +95,7 @@ class VariationalCost(Cost):
         """H'ᵀ R⁻¹ H' v, the observations' part of the Gauss-Newton Hessian at x times v, float64."""
         x, v = state.double(), direction.double()
         observed = self.operator.tangent(x, v, batch) * batch.obs_mask
-        weighed = self.obs_error.weigh(observed, batch, self.covariance.n).double()
+        weighed = self.obs_error.weigh(observed, batch, self.covariance.grid).double()
         return self.operator.adjoint(x, weighed, batch)
 
     def curvature(
@@ -216,18 +143,19 @@ class VariationalCost(Cost):
     def analysis_variance(self, batch: Batch) -> Float[Tensor, "b n"]:
         """The diagonal of A = (I − K H) B."""
         state = self.minimiser(batch)
-        points = torch.arange(self.covariance.n, device=state.device)
         index, weight = self.operator.stencil(state, batch)
-        weight = weight * batch.obs_mask[:, :, None]
-        entries = self.covariance.entries(index[:, :, :, None], points)
-        observed = (entries * weight[..., None]).sum(2)
-        half = torch.linalg.solve_triangular(self._linearised(state, batch).factor, observed, upper=False)
-        return self.covariance.entries(points, points) - half.square().sum(1)
+        weight, factor = weight * batch.obs_mask[:, :, None], self._linearised(state, batch).factor
+        parts = []
+        for points in torch.arange(self.covariance.n, device=state.device).split(max(1, AT_ONCE // index.numel())):
+            observed = (self.covariance.entries(index[:, :, :, None], points) * weight[..., None]).sum(2)
+            half = torch.linalg.solve_triangular(factor, observed, upper=False)
+            parts.append(self.covariance.entries(points, points) - half.square().sum(1))
+        return torch.cat(parts, 1)
 
     def _linearised(self, state: Float[Tensor, "b n"], batch: Batch) -> Regression:
         """The analysis for H linearised at ``state``; the BLUE for a linear H, wherever that is."""
         departures = batch.y - self.operator(state, batch) + self.operator.tangent(state, state - batch.xb, batch)
-        error = self.obs_error.matrix(batch, self.covariance.n)
+        error = self.obs_error.matrix(batch, self.covariance.grid)
         return self.regress(state, departures * batch.obs_mask, error, batch)
 
     def _search(self, batch: Batch) -> tuple[Float[Tensor, "b n"], Float[Tensor, " b"]]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from eai.core.errors import require
-from eai.variational.covariance import Covariance, DenseCovariance, gaspari_cohn, grid
+from eai.variational.covariance import gaspari_cohn
+from eai.variational.covariance_base import Covariance, DenseCovariance, check_size
+from eai.variational.grid import Grid, as_grid
 
 
 def nmc_estimate(differences: Float[Tensor, "m n"], scale: float = 0.5) -> Float[Tensor, "n n"]:
@@ -18,12 +22,20 @@ def nmc_estimate(differences: Float[Tensor, "m n"], scale: float = 0.5) -> Float
     return scale * differences.T.double() @ differences.double() / len(differences)
 
 
-def localised_estimate(ensemble: Float[Tensor, "m n"], support: float) -> Float[Tensor, "n n"]:
-    """Ensemble covariance, tapered: (X'ᵀ X'/(m−1)) ∘ GC(d; support), which removes the far sampling noise."""
+def localised_estimate(
+    ensemble: Float[Tensor, "m n"], support: float, grid: Grid | None = None
+) -> Float[Tensor, "n n"]:
+    """Ensemble covariance, tapered: (X'ᵀ X'/(m−1)) ∘ GC(d; support), which removes the far sampling noise.
+
+    Args:
+        ensemble: X, of m members.
+        support: where the taper reaches zero.
+        grid: of the members, for the distance d; None: a ring.
+    """
     anomalies = (ensemble - ensemble.mean(0)).double()
-    n = ensemble.shape[1]
-    chord = 2 * torch.sin((grid(n)[:, None] - grid(n)[None, :]).abs() / 2)
-    return anomalies.T @ anomalies / (len(ensemble) - 1) * gaspari_cohn(chord, support)
+    index = torch.arange(ensemble.shape[1])
+    apart = (grid or as_grid(len(index))).between(index[:, None], index)
+    return anomalies.T @ anomalies / (len(ensemble) - 1) * gaspari_cohn(reduce(torch.hypot, apart), support)
 
 
 def _known(truth: Covariance | None) -> Covariance:
@@ -49,9 +61,11 @@ class NMCCovariance(DenseCovariance):
         truth = _known(truth)
         require(members >= 1, "members", "at least 1", members)
         require(nugget >= 0, "nugget", "0 or more", nugget)
+        check_size(truth.n)
         generator = torch.Generator().manual_seed(seed)
         pair = truth.sample(members, generator), truth.sample(members, generator)
-        super().__init__(nmc_estimate(pair[0] - pair[1]) + nugget * torch.eye(truth.n, dtype=torch.float64))
+        estimate = nmc_estimate(pair[0] - pair[1])
+        super().__init__(estimate + nugget * torch.eye(truth.n, dtype=torch.float64), truth.grid)
 
 
 class EnsembleCovariance(DenseCovariance):
@@ -60,7 +74,7 @@ class EnsembleCovariance(DenseCovariance):
     Args:
         truth: the covariance that the ensemble is drawn from.
         members: size of the ensemble, at least 2.
-        support: where the taper reaches zero, in chord lengths (the ring's diameter is 2).
+        support: where the taper reaches zero, in the unit of the grid's extent; at most the diameter, 2 on a ring.
         nugget: added to the diagonal.
         seed: of the draws.
     """
@@ -70,10 +84,13 @@ class EnsembleCovariance(DenseCovariance):
     ) -> None:
         truth = _known(truth)
         require(members >= 2, "members", "at least 2", members)
-        require(0 < support <= 2, "support", "0 < support ≤ 2, the ring's diameter", support)
+        widest = truth.grid.diameter
+        require(0 < support <= widest, "support", f"0 < support ≤ {widest:.4g}, the grid's diameter", support)
+        check_size(truth.n)
         require(nugget >= 0, "nugget", "0 or more", nugget)
         ensemble = truth.sample(members, torch.Generator().manual_seed(seed))
-        super().__init__(localised_estimate(ensemble, support) + nugget * torch.eye(truth.n, dtype=torch.float64))
+        estimate = localised_estimate(ensemble, support, truth.grid)
+        super().__init__(estimate + nugget * torch.eye(truth.n, dtype=torch.float64), truth.grid)
 
 
 class HybridCovariance(DenseCovariance):
@@ -86,5 +103,5 @@ class HybridCovariance(DenseCovariance):
 
     def __init__(self, static: Covariance, ensemble: Covariance, weight: float = 0.5) -> None:
         require(0 <= weight <= 1, "weight", "0 to 1", weight)
-        require(static.n == ensemble.n, "ensemble", f"size of static, {static.n}", ensemble.n)
-        super().__init__((1 - weight) * static.matrix + weight * ensemble.matrix)
+        require(static.grid == ensemble.grid, "ensemble", f"the grid of static, {static.grid}", ensemble.grid)
+        super().__init__((1 - weight) * static.matrix + weight * ensemble.matrix, static.grid)

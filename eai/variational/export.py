@@ -9,6 +9,11 @@ from torch import Tensor
 
 from eai.core.learn.export import Variable, named
 
+FRACTIONS = {
+    1: [("obs_fraction", "")],
+    2: [("obs_fraction_y", " along y"), ("obs_fraction_x", " along x")],
+}
+
 
 def observations(
     dims: tuple[str, ...], used: Tensor, y: Tensor, index: Tensor, fraction: Tensor, sigma: Tensor
@@ -20,7 +25,7 @@ def observations(
         used: true where there is an observation.
         y: values.
         index: of the grid point at, or to the left of, each.
-        fraction: how far into the cell each lies.
+        fraction: how far into the cell each lies, along each axis.
         sigma: standard deviation of its error that is assumed.
     """
 
@@ -30,7 +35,10 @@ def observations(
 
     return {
         "y": observed(y, "observed value"),
-        "obs_index": observed(index, "grid point at, or to the left of, the observation; -1 for none"),
-        "obs_fraction": observed(fraction, "how far into the cell the observation lies, 0 to 1"),
+        "obs_index": observed(index, "grid point at, or to the left of and below, the observation; -1 for none"),
+        **{
+            name: observed(part, f"how far into the cell the observation lies{where}, 0 to 1")
+            for (name, where), part in zip(FRACTIONS[fraction.shape[-1]], fraction.unbind(-1), strict=True)
+        },
         "obs_sigma": observed(sigma, "standard deviation of its error that is assumed"),
     }

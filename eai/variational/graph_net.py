@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from eai.core.errors import require
 from eai.variational.batch import Batch
 from eai.variational.cost import VariationalCost
+from eai.variational.grid import Grid
 from eai.variational.nets import dtype_of, observation_density, seen_innovations, uniform_increment
 
 UNITS = 60  # of angle in a turn, for the lengths of edges
@@ -39,17 +40,18 @@ class _Messages(nn.Module):
 
 
 class ObservationGraphNet(nn.Module):
-    """x_a = x_b + u + f: messages from observations to the grid points near them, then along the ring.
+    """x_a = x_b + u + f: messages from observations to the grid points near them, then along the axes.
 
-    The position of an observation enters as its signed distance (radians) from each grid point, so that it need not
-    be on the grid. u is the increment for evenly spread observations (see ``observation_fields``).
+    The position of an observation enters as its signed distance from each grid point along each axis (radians, an axis
+    being 2π), so that it need not be on the grid. No message passes the edge of a bounded domain. u is the increment
+    for evenly spread observations (see ``uniform_increment``).
 
     Args:
         cost: J.
         width: of node and message features.
         layers: of messages between grid points.
-        reach: grid points to either side of an observation that receive its message.
-        hops: distances, in grid points, of the edges along the ring.
+        reach: grid points to either side of an observation, along each axis, that receive its message; of 60 on it.
+        hops: distances of the edges between grid points along each axis, in points of 60 on it.
     """
 
     def __init__(
@@ -65,27 +67,31 @@ class ObservationGraphNet(nn.Module):
         require(layers >= 1, "layers", "at least 1", layers)
         require(reach >= 1, "reach", "at least 1", reach)
         require(len(hops) >= 1 and min(hops) >= 1, "hops", "distances of at least 1", hops)
-        self.cost, n = cost, cost.covariance.n
         require(max(hops) < UNITS, "hops", f"below {UNITS}", hops)
-        cells = sorted({max(1, round(hop * n / UNITS)) for hop in hops})
-        self.span = max(1, round(reach * n / UNITS))
+        self.cost, grid = cost, cost.covariance.grid
+        self.span = [max(1, round(reach * size / UNITS)) for size in grid.shape]
         self.encode = nn.Linear(2, width)
-        self.from_observations = _Messages(2, width, 1, width)
-        self.along_ring = nn.ModuleList(_Messages(width, width, 1, width) for _ in range(layers))
+        self.from_observations = _Messages(2, width, grid.d, width)
+        self.along_ring = nn.ModuleList(_Messages(width, width, grid.d, width) for _ in range(layers))
         self.read = nn.Linear(width, 1)
         nn.init.zeros_(self.read.weight)
         nn.init.zeros_(self.read.bias)
-        offsets = torch.tensor([sign * hop for hop in cells for sign in (-1, 1)])
-        receiver = torch.arange(n).repeat_interleave(len(offsets))
-        sender = (receiver + offsets.repeat(n)) % n
-        self.register_buffer("ring", torch.stack([sender, receiver]), persistent=False)
-        self.register_buffer("ring_distance", (offsets.repeat(n) * (2 * math.pi / n))[:, None], persistent=False)
+        steps = []
+        for axis, size in enumerate(grid.shape):
+            cells = sorted({max(1, round(hop * size / UNITS)) for hop in hops})
+            steps += [[sign * cell if k == axis else 0 for k in range(grid.d)] for cell in cells for sign in (-1, 1)]
+        offsets, points = torch.tensor(steps), torch.arange(grid.n)
+        sender, inside = grid.moved(points, offsets)
+        receiver = points[:, None].expand_as(sender)
+        distance = (offsets * _turn(grid)).float().expand(grid.n, -1, -1)
+        self.register_buffer("ring", torch.stack([sender[inside], receiver[inside]]), persistent=False)
+        self.register_buffer("ring_distance", distance[inside], persistent=False)
 
     def forward(self, batch: Batch) -> Float[Tensor, "b n"]:
         b, n = batch.xb.shape
         uniform, dtype = uniform_increment(self.cost, batch), dtype_of(self)
-        # Per angle, not per grid point: the same observations mean the same on any grid.
-        density = observation_density(*self.cost.near(batch)) * (n / UNITS) / UNIT_DENSITY
+        # Per part of the domain, not per grid point: the same observations mean the same on any grid.
+        density = observation_density(*self.cost.near(batch)) * (n / UNITS**self.cost.covariance.grid.d) / UNIT_DENSITY
         density = torch.log(density.clamp(min=LEAST_DENSITY)).expand(b, n)
         nodes = self.encode(torch.stack([uniform, density], 2).to(dtype))
         edges, distance = self._observation_edges(batch)
@@ -96,13 +102,20 @@ class ObservationGraphNet(nn.Module):
             nodes = layer((nodes, nodes), self.ring, self.ring_distance)
         return batch.xb + uniform + self.read(nodes)[:, :, 0]
 
-    def _observation_edges(self, batch: Batch) -> tuple[Int[Tensor, "2 e"], Float[Tensor, "e 1"]]:
+    def _observation_edges(self, batch: Batch) -> tuple[Int[Tensor, "2 e"], Float[Tensor, "e d"]]:
         """Edges from each assimilated observation of each sample to the grid points near it, numbered b · n + i."""
-        b, n = batch.xb.shape
-        offsets = torch.arange(-self.span, self.span + 2, device=batch.xb.device)
-        sample = torch.arange(b, device=batch.xb.device)[:, None, None]
-        receiver = (batch.obs_index[:, :, None] + offsets) % n + sample * n
-        sender = torch.arange(batch.y.numel(), device=batch.xb.device).view(b, -1, 1).expand_as(receiver)
-        distance = (offsets - batch.obs_fraction.double()[:, :, None]) * (2 * math.pi / n)
-        used = (batch.obs_mask[:, :, None] > 0).expand_as(receiver)
-        return torch.stack([sender[used], receiver[used]]), distance[used][:, None]
+        grid, device = self.cost.covariance.grid, batch.xb.device
+        near = torch.cartesian_prod(*[torch.arange(-span, span + 2, device=device) for span in self.span])
+        offsets = near.view(-1, grid.d)
+        sample = torch.arange(len(batch.xb), device=device)[:, None, None]
+        point, inside = grid.moved(batch.obs_index, offsets)
+        receiver = point + sample * grid.n
+        sender = torch.arange(batch.y.numel(), device=device).view(len(batch.xb), -1, 1).expand_as(receiver)
+        distance = (offsets - batch.obs_fraction.double()[:, :, None]) * _turn(grid).to(device)
+        used = (batch.obs_mask[:, :, None] > 0) & inside
+        return torch.stack([sender[used], receiver[used]]), distance[used]
+
+
+def _turn(grid: Grid) -> Float[Tensor, " d"]:
+    """Radians from a grid point to the next along each axis, an axis being 2π."""
+    return torch.tensor([2 * math.pi / size for size in grid.shape], dtype=torch.float64)

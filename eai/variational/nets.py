@@ -5,6 +5,8 @@ Nets with an argument ``cost`` take H, R and B from it.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -14,6 +16,8 @@ from torch import Tensor, nn
 from eai.core.errors import require
 from eai.variational.batch import Batch
 from eai.variational.cost import VariationalCost
+from eai.variational.grid import Grid
+from eai.variational.observations import corner_weights, corners
 
 
 def dtype_of(net: nn.Module) -> torch.dtype:
@@ -54,45 +58,67 @@ def uniform_increment(cost: VariationalCost, batch: Batch) -> Float[Tensor, "b n
     with torch.no_grad():
         cost, batch = cost.near(batch)
         d = cost.innovation(batch).double()
-        weighed = cost.obs_error.weigh(d, batch, cost.covariance.n).double()
+        weighed = cost.obs_error.weigh(d, batch, cost.covariance.grid).double()
         forcing = cost.operator.adjoint(batch.xb.double(), weighed, batch)
         return cost.covariance.filter(forcing, uniform_analysis_filter(cost, batch))
 
 
 def observation_fields(
-    cost: VariationalCost, batch: Batch, points: int, dtype: torch.dtype = torch.float32
+    cost: VariationalCost, batch: Batch, inner: Grid, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "b 2 points"]:
-    """Sums of the innovations and of the observations' weights on a ring of ``points``: see :func:`seen_innovations`.
+    """Sums of the innovations and of the observations' weights on another grid: see :func:`seen_innovations`.
 
-    Each is shared between its two neighbours by its distance from them. On a ring of n points, and for a linear H of
-    grid points and a uniform R, these are sufficient for the analysis.
+    Each is shared among the corners of its cell as in linear interpolation. On the state's own grid, and for a linear H
+    of grid points and a uniform R, these are sufficient for the analysis.
 
     Args:
         cost: J, for the innovations.
         batch: the samples.
-        points: of the ring that the fields are given on.
+        inner: the grid that the fields are given on.
         dtype: of the result: that of the weights of the net that takes it.
     """
     d, weight = (values.to(dtype) for values in seen_innovations(cost, batch))
-    place = (batch.obs_index + batch.obs_fraction.double()) * (points / cost.covariance.n)
-    left = place.floor()
-    fraction = (place - left).to(dtype)
-    index = torch.cat([left.long() % points, (left.long() + 1) % points], 1)
-    share = torch.cat([1 - fraction, fraction], 1)
+    index, fraction = inner.cells(inner.steps_on(cost.covariance.grid, batch.obs_index, batch.obs_fraction))
+    far = corners(inner.d).to(index.device)
+    at, share = inner.moved(index, far)[0], corner_weights(fraction.to(dtype), far)
     sums = [
-        share.new_zeros(len(d), points).scatter_add(1, index, share * values.repeat(1, 2)) for values in (d, weight)
+        share.new_zeros(len(d), inner.n).scatter_add(
+            1, at.movedim(2, 1).flatten(1), (share * values[:, :, None]).movedim(2, 1).flatten(1)
+        )
+        for values in (d, weight)
     ]
     return torch.stack(sums, 1)
 
 
-def resample(field: Float[Tensor, "*b n"], points: int) -> Float[Tensor, "*b points"]:
-    """Fourier interpolation of a field on the ring to another number of points; exact for resolved wavenumbers."""
-    n = field.shape[-1]
-    if n == points:
+def resample(field: Float[Tensor, "*b n"], grid: Grid, shape: Sequence[int]) -> Float[Tensor, "*b points"]:
+    """Bring a field to other numbers of points: exact for the waves that both grids resolve.
+
+    By Fourier series along periodic axes, by cosine series along bounded ones.
+
+    Args:
+        field: flat.
+        grid: of the field.
+        shape: numbers of points wanted.
+    """
+    if tuple(shape) == grid.shape:
         return field
-    kept = (min(n, points) + 1) // 2  # below the smaller Nyquist wavenumber
     field = field.to(torch.promote_types(field.dtype, torch.float32))  # no FFT has fewer bits on a CPU
-    return torch.fft.irfft(torch.fft.rfft(field)[..., :kept], n=points) * (points / n)
+    values = field.unflatten(-1, grid.shape)
+    for axis, (n, points, closed) in enumerate(
+        zip(grid.shape, shape, grid.periodic, strict=True), values.ndim - grid.d
+    ):
+        if n == points:
+            continue
+        # A cosine series is a Fourier series of the field and its mirror image.
+        whole = values if closed else torch.cat([values, values.flip(axis)], axis)
+        old, new = whole.shape[axis], points if closed else 2 * points
+        kept = (min(old, new) + 1) // 2  # below the smaller Nyquist wavenumber
+        waves = torch.fft.rfft(whole, dim=axis).narrow(axis, 0, kept)
+        if not closed:  # points lie in the middle of cells, whose width changes
+            shift = torch.arange(kept, device=field.device) * (math.pi * (1 / new - 1 / old))
+            waves = waves * torch.polar(torch.ones_like(shift), shift).view(-1, *[1] * (values.ndim - axis - 1))
+        values = torch.fft.irfft(waves, n=new, dim=axis).narrow(axis, 0, points) * (new / old)
+    return values.flatten(-grid.d)
 
 
 class TutorialMLP(nn.Module):
@@ -120,7 +146,7 @@ class TutorialMLP(nn.Module):
     def forward(self, batch: Batch) -> Float[Tensor, "b n"]:
         slots = batch.y.shape[1]
         require(slots == self.p, "p", f"the number of observations in the data, {slots}", self.p)
-        position = (batch.obs_index + batch.obs_fraction) / self.n
+        position = (batch.obs_index + batch.obs_fraction[..., -1]) / self.n
         inputs = torch.cat([batch.xb, batch.y * batch.obs_mask, position * batch.obs_mask], dim=1)
         inputs = inputs.to(dtype_of(self))
         if inputs.is_cuda:
@@ -150,60 +176,73 @@ class IncrementMLP(nn.Module):
         self.layers = nn.Sequential(*hidden, nn.Linear(width, n))
 
     def forward(self, batch: Batch) -> Float[Tensor, "b n"]:
-        fields = observation_fields(self.cost, batch, self.cost.covariance.n, dtype_of(self))
+        fields = observation_fields(self.cost, batch, self.cost.covariance.grid, dtype_of(self))
         return batch.xb + self.layers(fields.flatten(1))
 
 
 class CircularConvolution(nn.Module):
-    """x_a = x_b + u + f(fields, u): residual circular convolutions, the same weights for any n.
+    """x_a = x_b + u + f(fields, u): residual convolutions, the same weights for any number of points.
 
-    u is the increment for evenly spread observations. The convolutions work on a ring of ``points``, to which the
-    fields are brought and from which f is interpolated: a kernel spans the same angle whatever n is. Dilations
-    1, 2, 4, 8 widen the view; a mean over the ring joins each block.
+    u is the increment for evenly spread observations. The convolutions work on a grid of ``points``, to which the
+    fields are brought and from which f is interpolated: a kernel spans the same part of the domain whatever the
+    state's grid is. They are circular along periodic axes, and see zeros beyond bounded ones. Dilations 1, 2, 4, 8
+    widen the view; a mean over the grid joins each block.
 
     Args:
         cost: J.
-        points: of the inner ring.
+        points: of the inner grid, for all axes or for each.
         channels: of the hidden fields.
         blocks: number of residual blocks; block i has dilation 2^(i mod 4).
-        kernel: points of a convolution, odd.
+        kernel: points of a convolution along each axis, odd.
     """
 
     def __init__(
-        self, cost: VariationalCost, points: int = 60, channels: int = 24, blocks: int = 4, kernel: int = 5
+        self,
+        cost: VariationalCost,
+        points: int | Sequence[int] = 60,
+        channels: int = 24,
+        blocks: int = 4,
+        kernel: int = 5,
     ) -> None:
         super().__init__()
-        require(points >= 8, "points", "at least 8", points)
+        grid = cost.covariance.grid
+        shape = [points] * grid.d if isinstance(points, int) else list(points)
+        require(len(shape) == grid.d, "points", f"a number, or one for each of {grid.d} axes", points)
+        require(min(shape) >= 8, "points", "at least 8", points)
         require(channels >= 1, "channels", "at least 1", channels)
         require(blocks >= 1, "blocks", "at least 1", blocks)
         require(kernel >= 1 and kernel % 2 == 1, "kernel", "an odd number of points", kernel)
         widest = 2 ** min(blocks - 1, 3) * (kernel // 2)
-        require(widest <= points, "points", f"at least {widest}, half the widest kernel", points)
-        self.cost, self.points = cost, points
-        self.lift = nn.Conv1d(3, channels, 1)
-        self.mix = nn.ModuleList(_circular(channels, kernel, 2 ** (i % 4)) for i in range(blocks))
-        self.point = nn.ModuleList(nn.Conv1d(channels, channels, 1) for _ in range(blocks))
-        self.read = nn.Conv1d(channels, 1, 1)
+        require(widest <= min(shape), "points", f"at least {widest}, half the widest kernel", points)
+        self.cost, self.inner = cost, grid.resized(shape)
+        convolution = nn.Conv1d if grid.d == 1 else nn.Conv2d
+        self.lift = convolution(3, channels, 1)
+        self.mix = nn.ModuleList(convolution(channels, channels, kernel, dilation=2 ** (i % 4)) for i in range(blocks))
+        self.point = nn.ModuleList(convolution(channels, channels, 1) for _ in range(blocks))
+        self.read = convolution(channels, 1, 1)
         # Start from u itself.
         nn.init.zeros_(self.read.weight)
         nn.init.zeros_(self.read.bias)  # type: ignore[arg-type]
 
     def forward(self, batch: Batch) -> Float[Tensor, "b n"]:
         uniform, dtype = uniform_increment(self.cost, batch), dtype_of(self)
-        fields = observation_fields(self.cost, batch, self.points, dtype)
-        hidden = self.lift(torch.cat([fields, resample(uniform, self.points).to(dtype)[:, None]], 1))
+        grid, inner = self.cost.covariance.grid, self.inner
+        fields = observation_fields(self.cost, batch, inner, dtype)
+        brought = resample(uniform, grid, inner.shape).to(dtype)[:, None]
+        hidden = self.lift(torch.cat([fields, brought], 1).unflatten(2, inner.shape))
+        space = tuple(range(2, hidden.ndim))
         for mix, point in zip(self.mix, self.point, strict=True):
-            mixed = nn.functional.silu(mix(hidden))
-            hidden = hidden + point(mixed + mixed.mean(2, keepdim=True))
-        return batch.xb + uniform + resample(self.read(hidden)[:, 0], self.cost.covariance.n)
+            mixed = nn.functional.silu(mix(self._padded(hidden, mix)))
+            hidden = hidden + point(mixed + mixed.mean(space, keepdim=True))
+        return batch.xb + uniform + resample(self.read(hidden)[:, 0].flatten(1), inner, grid.shape)
 
-
-def _circular(channels: int, kernel: int, dilation: int) -> nn.Conv1d:
-    return nn.Conv1d(
-        channels,
-        channels,
-        kernel,
-        padding=dilation * (kernel // 2),
-        dilation=dilation,
-        padding_mode="circular",
-    )
+    def _padded(self, hidden: Tensor, mix: nn.Module) -> Tensor:
+        """The fields with as many points around them as a convolution loses."""
+        assert isinstance(mix, nn.Conv1d | nn.Conv2d)
+        width = mix.dilation[0] * (mix.kernel_size[0] // 2)
+        for axis, closed in enumerate(self.inner.periodic):
+            pads = [0] * (2 * self.inner.d)
+            before = 2 * (self.inner.d - 1 - axis)  # torch counts axes from the last one
+            pads[before], pads[before + 1] = width, width
+            hidden = nn.functional.pad(hidden, pads, mode="circular" if closed else "constant")
+        return hidden

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from eai.core.errors import require
 from eai.variational.batch import Batch
+from eai.variational.grid import Grid, as_grid
 
 
 class ObservationError:
@@ -18,7 +17,8 @@ class ObservationError:
     Args:
         sigma: standard deviation, or the smallest one if ``sigma_max`` is given.
         sigma_max: if given, each observation's σ is uniform on [sigma, sigma_max].
-        correlation_length: C_ij = exp(−d_ij/length), d the chord in radians; 0 for uncorrelated errors.
+        correlation_length: C_ij = exp(−d_ij/length), d the distance on the grid (the chord in radians on a ring);
+            0 for uncorrelated errors.
         inflation: factor of all σ, on top of what batches tell.
     """
 
@@ -50,7 +50,7 @@ class ObservationError:
             return torch.full((count, p), float(self.sigma), device=device)
         return self.sigma + (self.sigma_max - self.sigma) * torch.rand(count, p, generator=generator, device=device)
 
-    def draw(self, batch: Batch, n: int, generator: torch.Generator) -> Float[Tensor, "b p"]:
+    def draw(self, batch: Batch, n: int | Grid, generator: torch.Generator) -> Float[Tensor, "b p"]:
         """ε ~ N(0, R), in float64, for all slots, withheld ones too."""
         white = torch.randn(batch.y.shape, dtype=torch.float64, generator=generator, device=generator.device)
         if not self.correlation_length:
@@ -58,19 +58,19 @@ class ObservationError:
         whole = batch._replace(obs_mask=torch.ones_like(batch.obs_mask))
         return (cholesky(self.matrix(whole, n)) @ white[:, :, None])[:, :, 0]
 
-    def matrix(self, batch: Batch, n: int) -> Float[Tensor, "b p p"]:
+    def matrix(self, batch: Batch, n: int | Grid) -> Float[Tensor, "b p p"]:
         """R per sample, float64; where an observation takes no part, a row and column of the identity."""
         sigma, mask = self.std(batch), batch.obs_mask.double()
         variance = sigma**2 * mask + (1 - mask)
         if not self.correlation_length:
             return torch.diag_embed(variance)
-        angle = (batch.obs_index + batch.obs_fraction.double()) * (2 * math.pi / n)
-        chord = 2 * torch.sin((angle[:, :, None] - angle[:, None, :]).abs() / 2)
+        place = as_grid(n).position(batch.obs_index, batch.obs_fraction)
+        apart = as_grid(n).distance(place[:, :, None], place[:, None])
         scale = sigma * mask
-        full = scale[:, :, None] * scale[:, None, :] * torch.exp(-chord / self.correlation_length)
+        full = scale[:, :, None] * scale[:, None, :] * torch.exp(-apart / self.correlation_length)
         return full + torch.diag_embed(1 - mask)
 
-    def weigh(self, residual: Float[Tensor, "b p"], batch: Batch, n: int) -> Float[Tensor, "b p"]:
+    def weigh(self, residual: Float[Tensor, "b p"], batch: Batch, n: int | Grid) -> Float[Tensor, "b p"]:
         """R⁻¹ r for each sample; zero where an observation takes no part."""
         masked = residual * batch.obs_mask
         if not self.correlation_length:

@@ -11,14 +11,38 @@ from torch import Tensor, nn
 
 from eai.core.errors import require
 from eai.variational.batch import Batch
+from eai.variational.grid import Grid, as_grid
 
 ALONE = 12  # Newton steps for one observation alone
 
 
 class ObservationOperator(nn.Module, ABC):
-    """H: from a state to the observed quantities."""
+    """H: from a state to the observed quantities.
+
+    Args:
+        n: number of points of a ring, or the grid of the state; None: a ring of as many points as the state has.
+    """
 
     linear: bool
+
+    def __init__(self, n: int | Grid | None = None) -> None:
+        super().__init__()
+        self.grid = None if n is None else as_grid(n)
+
+    def grid_of(self, state: Float[Tensor, "b n"]) -> Grid:
+        """The grid of a state.
+
+        Args:
+            state: of which the number of points is checked.
+
+        Raises:
+            ValueError: the operator is for another number of points.
+        """
+        n = state.shape[1]
+        if self.grid is None:
+            return as_grid(n)
+        require(self.grid.n == n, "operator.n", f"the state's number of points, {n}", self.grid)
+        return self.grid
 
     @abstractmethod
     def forward(self, state: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b p"]: ...
@@ -78,37 +102,75 @@ class LinearOperator(ObservationOperator):
 class PointValue(LinearOperator):
     """The state at the observed grid point. For observations on grid points."""
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def stencil(self, state: Float[Tensor, "b n"], batch: Batch) -> tuple[Int[Tensor, "b p k"], Float[Tensor, "b p k"]]:
-        return batch.obs_index[:, :, None], torch.ones_like(batch.obs_fraction, dtype=state.dtype)[:, :, None]
+        return batch.obs_index[:, :, None], torch.ones_like(batch.obs_sigma, dtype=state.dtype)[:, :, None]
 
 
 class Interpolation(LinearOperator):
-    """(1 − f) x_i + f x_(i+1), with periodic wrap: linear interpolation to an observation in the cell right of i."""
+    """Linear interpolation in the cell of the observation: on a ring (1 − f) x_i + f x_(i+1), on a plane bilinear.
+
+    Σ_c Π_k w_k x_c over the 2^d corners c of the cell; w_k is f_k at the far corners along axis k, and 1 − f_k at the
+    near ones.
+
+    Args:
+        n: see :class:`ObservationOperator`.
+    """
+
+    def __init__(self, n: int | Grid | None = None) -> None:
+        super().__init__(n)
 
     def stencil(self, state: Float[Tensor, "b n"], batch: Batch) -> tuple[Int[Tensor, "b p k"], Float[Tensor, "b p k"]]:
-        right = (batch.obs_index + 1) % state.shape[1]
-        fraction = batch.obs_fraction.to(state.dtype)
-        return torch.stack([batch.obs_index, right], 2), torch.stack([1 - fraction, fraction], 2)
+        grid = self.grid_of(state)
+        far = corners(grid.d).to(state.device)
+        index, _ = grid.moved(batch.obs_index, far)
+        return index, corner_weights(batch.obs_fraction.to(state.dtype), far)
+
+
+def corners(d: int) -> Int[Tensor, "k d"]:
+    """The 2^d corners of a cell: 0 near and 1 far, for each axis.
+
+    Args:
+        d: number of axes.
+    """
+    return torch.cartesian_prod(*[torch.arange(2)] * d).view(-1, d)
+
+
+def corner_weights(fraction: Float[Tensor, "*any d"], far: Int[Tensor, "k d"]) -> Float[Tensor, "*any k"]:
+    """The weights of a cell's corners in linear interpolation.
+
+    Args:
+        fraction: how far into the cell, along each axis.
+        far: see :func:`corners`.
+    """
+    along = torch.where(far > 0, fraction[..., None, :], 1 - fraction[..., None, :])
+    return along.prod(-1)
 
 
 class WindowAverage(LinearOperator):
-    """The mean over ``width`` grid points centred on the observed one: a footprint, as of a satellite.
+    """The mean over a box of ``width`` grid points along each axis, centred on the observed one: a footprint.
+
+    At the edge of a bounded domain it is the mean over the points of the box that are inside.
 
     Args:
-        width: number of points, odd.
+        width: number of points along each axis, odd.
+        n: see :class:`ObservationOperator`.
     """
 
-    def __init__(self, width: int = 3) -> None:
-        super().__init__()
+    def __init__(self, width: int = 3, n: int | Grid | None = None) -> None:
+        super().__init__(n)
         require(width >= 1 and width % 2 == 1, "width", "an odd number of points", width)
         self.width = width
 
     def stencil(self, state: Float[Tensor, "b n"], batch: Batch) -> tuple[Int[Tensor, "b p k"], Float[Tensor, "b p k"]]:
-        n = state.shape[1]
-        require(self.width <= n, "width", f"at most n = {n}", self.width)
+        grid = self.grid_of(state)
+        require(self.width <= min(grid.shape), "width", f"at most n = {min(grid.shape)}", self.width)
         offsets = torch.arange(self.width, device=state.device) - self.width // 2
-        index = (batch.obs_index[:, :, None] + offsets) % n
-        return index, torch.full(index.shape, 1 / self.width, dtype=state.dtype, device=state.device)
+        box = torch.cartesian_prod(*[offsets] * grid.d).view(-1, grid.d)
+        index, inside = grid.moved(batch.obs_index, box)
+        return index, inside.to(state.dtype) / inside.sum(-1, keepdim=True)
 
 
 class PointwiseFunction(ObservationOperator):

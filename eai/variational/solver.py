@@ -64,7 +64,7 @@ class Descent:
     @torch.no_grad()
     def _best_part(self, move: Float[Tensor, "b n"], dual: Float[Tensor, "b n"]) -> Float[Tensor, "b 1"]:
         parts = move.new_tensor(self.PARTS)[:, None, None]
-        tries, many = self.state + parts * move, Batch(*(field.repeat(len(parts), 1) for field in self._batch))
+        tries, many = self.state + parts * move, Batch(*(torch.cat([field] * len(parts)) for field in self._batch))
         observation = self._cost.observation_term(tries.flatten(0, 1), many).view(len(parts), -1)
         # ½ (x−x_b)ᵀ B⁻¹ (x−x_b) along the line, but for its value at the start.
         rise = (parts * (move * self._dual).sum(1, keepdim=True)).squeeze(2)

@@ -11,17 +11,17 @@ from torch import Tensor
 from eai.variational.batch import Batch
 from eai.variational.cost import VariationalCost
 from eai.variational.covariance import (
-    Covariance,
     DiagonalCovariance,
     GaspariCohnCovariance,
     GaussianCovariance,
-    PowerLawCovariance,
     SlidesCovariance,
     SOARCovariance,
 )
+from eai.variational.covariance_base import Covariance
 from eai.variational.networks import ObservationNetwork
 from eai.variational.observation_error import ObservationError
 from eai.variational.observations import Interpolation, LinearOperator, ObservationOperator, PointValue, WindowAverage
+from eai.variational.power_law import PowerLawCovariance
 
 B, N, P = 3, 13, 5
 
@@ -103,7 +103,7 @@ def dense_h(operator: ObservationOperator, batch: Batch, n: int = N) -> Tensor:
     """H of a linear operator, written out entry by entry."""
     h = torch.zeros(*batch.y.shape, n, dtype=torch.float64)
     for b, k in product(range(batch.y.shape[0]), range(batch.y.shape[1])):
-        i, f = int(batch.obs_index[b, k]), float(batch.obs_fraction[b, k])
+        i, f = int(batch.obs_index[b, k]), float(batch.obs_fraction[b, k, 0])
         if isinstance(operator, PointValue):
             h[b, k, i] = 1
         elif isinstance(operator, Interpolation):
@@ -119,7 +119,7 @@ def dense_r(error: ObservationError, batch: Batch, n: int = N) -> Tensor:
     """R of observations that all take part, written out entry by entry."""
     count, p = batch.y.shape
     r = torch.zeros(count, p, p, dtype=torch.float64)
-    angle = (batch.obs_index + batch.obs_fraction) * (2 * torch.pi / n)
+    angle = (batch.obs_index + batch.obs_fraction[..., 0]) * (2 * torch.pi / n)
     points = torch.stack([torch.cos(angle), torch.sin(angle)], 2)  # on the unit circle, where chords are distances
     for b, k, m in product(range(count), range(p), range(p)):
         both = batch.obs_sigma[b, k] * batch.obs_sigma[b, m]

@@ -178,7 +178,8 @@ def with_absurd_slots(batch: Batch) -> Batch:
     """Slots of padding in front and a withheld one at the end, all with values that would show."""
 
     def around(field: Tensor, front: float, end: float) -> Tensor:
-        return torch.cat([field.new_full((B, 2), front), field, field.new_full((B, 1), end)], 1)
+        ends = field[:, :2], field[:, :1]
+        return torch.cat([torch.full_like(ends[0], front), field, torch.full_like(ends[1], end)], 1)
 
     return batch._replace(
         y=around(batch.y, 1e30, -1e30),

@@ -14,6 +14,7 @@ from eai.variational.batch import Batch
 from eai.variational.cost import VariationalCost
 from eai.variational.covariance import GaussianCovariance, SlidesCovariance
 from eai.variational.graph_net import ObservationGraphNet
+from eai.variational.grid import as_grid
 from eai.variational.nets import (
     CircularConvolution,
     IncrementMLP,
@@ -91,8 +92,8 @@ def test_same_weights_give_the_same_analysis_on_a_grid_three_times_as_fine() -> 
         VariationalCost(GaussianCovariance(n, nugget=1e-6), PointValue(), ObservationError(0.1)) for n in (15, 45)
     )
     batch = make_batch(coarse)
-    xb = resample(batch.xb, 45)
-    refined = batch._replace(xb=xb, obs_index=3 * batch.obs_index, xt=resample(batch.xt, 45))
+    xb = resample(batch.xb, as_grid(15), [45])
+    refined = batch._replace(xb=xb, obs_index=3 * batch.obs_index, xt=resample(batch.xt, as_grid(15), [45]))
     # Where the coarse grid's points are, the background is the same, hence the innovations.
     torch.testing.assert_close(xb[:, ::3], batch.xb, rtol=0, atol=1e-5)
     small, large = (CircularConvolution(cost, points=15, channels=6, blocks=3) for cost in (coarse, fine))
@@ -110,8 +111,8 @@ def test_edges_of_the_graph_know_how_far_each_observation_is() -> None:
     seen: list[torch.Tensor] = []
     net.from_observations.along.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))  # type: ignore[union-attr, operator]
     net(batch)
-    place = 2 * torch.pi / N * (batch.obs_index + batch.obs_fraction)
-    span = net.span
+    place = 2 * torch.pi / N * (batch.obs_index + batch.obs_fraction[..., 0])
+    (span,) = net.span
     edges = seen[0][0, :, -1] if seen[0].ndim == 3 else seen[0][:, -1]
     expected = [
         ((point - index) * 2 * torch.pi / N - (there - index * 2 * torch.pi / N)).item()
@@ -135,14 +136,14 @@ def test_resampling_is_exact_for_resolved_waves() -> None:
         return (0.3 + torch.sin(2 * angle) + 0.5 * torch.cos(5 * angle))[None]
 
     for n, m in ((13, 31), (31, 13), (12, 30)):
-        torch.testing.assert_close(resample(wave(n), m), wave(m))
+        torch.testing.assert_close(resample(wave(n), as_grid(n), [m]), wave(m))
 
 
 def test_sums_on_the_ring_keep_every_innovation() -> None:
     cost = make_cost(on_grid=False)
     batch = make_batch(cost)
     for points in (N, 7, 29):
-        fields = observation_fields(cost, batch, points).sum(2)
+        fields = observation_fields(cost, batch, as_grid(points)).sum(2)
         torch.testing.assert_close(fields[:, 0], cost.innovation(batch).float().sum(1))
         torch.testing.assert_close(fields[:, 1], batch.obs_mask.sum(1))
 

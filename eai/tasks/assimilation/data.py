@@ -1,4 +1,4 @@
-"""Background and observation pairs on a ring of n points."""
+"""Background and observation pairs on a ring or a plane."""
 
 from __future__ import annotations
 
@@ -13,33 +13,46 @@ from torch import Tensor
 from eai.core.errors import require
 from eai.core.learn.data import DataModule, Split
 from eai.variational.batch import Batch
-from eai.variational.covariance import Covariance, grid, power_law_spectrum, slides_grid
+from eai.variational.covariance import slides_grid
+from eai.variational.covariance_base import Covariance
+from eai.variational.eigenbasis import Fourier
+from eai.variational.grid import Grid, angles, as_grid
 from eai.variational.networks import ObservationNetwork
 from eai.variational.observation_error import ObservationError
 from eai.variational.observations import ObservationOperator
+from eai.variational.power_law import power_law_spectrum
 
 
 class Prior(ABC):
     """The distribution of backgrounds."""
 
     @abstractmethod
-    def draw(self, count: int, n: int, generator: torch.Generator) -> Float[Tensor, "b n"]:
-        """``count`` states on n points, float64."""
+    def draw(self, count: int, n: int | Grid, generator: torch.Generator) -> Float[Tensor, "b n"]:
+        """``count`` states, float64.
+
+        Args:
+            count: number of samples.
+            n: number of points of a ring, or a grid.
+            generator: of random numbers.
+        """
 
 
 class Curves(Prior):
-    """Sines sin(x − φ) and parabolas 2 (x − φ)²/max − 1 of slide 2.3, φ uniform on [0, 2π), half of each."""
+    """Sines sin(x − φ) and parabolas 2 (x − φ)²/max − 1 of slide 2.3, φ uniform on [0, 2π), half of each; on a ring."""
 
-    def draw(self, count: int, n: int, generator: torch.Generator) -> Float[Tensor, "b n"]:
+    def draw(self, count: int, n: int | Grid, generator: torch.Generator) -> Float[Tensor, "b n"]:
+        require(as_grid(n).d == 1, "prior", "RandomFields on a plane", "Curves")
         device = generator.device
         phase = 2 * math.pi * torch.rand(count, 1, dtype=torch.float64, generator=generator, device=device)
         sine = torch.rand(count, 1, generator=generator, device=device) < 0.5
-        x = grid(n).to(device) - phase
+        x = angles(as_grid(n).n).to(device) - phase
         return torch.where(sine, torch.sin(x), parabola(x))
 
 
 class RandomFields(Prior):
     """Gaussian fields whose variance falls off as (1 + (k/k0)²)^(−slope/2) with the wavenumber k.
+
+    On a bounded axis they are a part of fields of twice its extent.
 
     Args:
         variance: of each point.
@@ -52,12 +65,13 @@ class RandomFields(Prior):
         require(slope >= 0, "slope", "0 or more", slope)
         self.variance, self.k0, self.slope = variance, k0, slope
 
-    def draw(self, count: int, n: int, generator: torch.Generator) -> Float[Tensor, "b n"]:
+    def draw(self, count: int, n: int | Grid, generator: torch.Generator) -> Float[Tensor, "b n"]:
         # Draw without a Covariance: for large n the matrix is numerically singular, which only its inverse would need.
-        device = generator.device
-        white = torch.randn(count, n, dtype=torch.float64, generator=generator, device=device)
-        spectrum = power_law_spectrum(n, self.variance, self.k0, self.slope).to(device)
-        return torch.fft.irfft(torch.fft.rfft(white) * spectrum.sqrt(), n=n)
+        device, grid = generator.device, as_grid(n)
+        domain = grid.doubled()
+        white = torch.randn(count, domain.n, dtype=torch.float64, generator=generator, device=device)
+        spectrum, waves = power_law_spectrum(domain, self.variance, self.k0, self.slope), Fourier(domain.shape)
+        return grid.part_of_doubled(waves.back(waves(white) * spectrum.to(device).sqrt()))
 
 
 def parabola(x: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
@@ -70,12 +84,12 @@ class Twin(DataModule[Batch]):
     x_b is drawn from the prior, x_t = x_b + e with e ~ N(bias, B), y = H(x_t) + ε with ε ~ N(0, R).
 
     Args:
-        covariance: B that the cost assumes, of size n.
+        covariance: B that the cost assumes, on the grid ``n``.
         operator: H.
         obs_error: R that the cost assumes; its σ are those that batches tell (``obs_sigma``).
         network: positions of the observations.
         prior: distribution of the backgrounds.
-        n: number of grid points on the ring, at least 8.
+        n: number of points of a ring, or a grid; at least 8 points.
         n_train, n_val, n_test: samples per split.
         true_covariance: B that e is drawn from; None: the assumed one.
         true_obs_error: R that ε is drawn from; None: the assumed one.
@@ -90,7 +104,7 @@ class Twin(DataModule[Batch]):
         obs_error: ObservationError,
         network: ObservationNetwork,
         prior: Prior,
-        n: int = 60,
+        n: int | Grid = 60,
         n_train: int = 4000,
         n_val: int = 500,
         n_test: int = 1000,
@@ -103,41 +117,57 @@ class Twin(DataModule[Batch]):
         bias: float = 0.0,
     ) -> None:
         super().__init__(batch_size, seed, fresh, device)
-        require(n >= 8, "n", "at least 8", n)
+        self.grid = as_grid(n)
+        require(self.grid.n >= 8, "n", "at least 8", n)
         for name, one in (("covariance", covariance), ("true_covariance", true_covariance or covariance)):
-            require(one.n == n, name, f"size n = {n}", one.n)
+            require(one.grid == self.grid, name, f"size n = {n}", one.grid)
         for name, size in (("n_train", n_train), ("n_val", n_val), ("n_test", n_test)):
             require(size >= 1, name, "at least 1", size)
-        network.check(n, operator)
+        network.check(self.grid, operator)
         self.covariance, self.operator, self.obs_error = covariance.to(device), operator.to(device), obs_error
         self.true_covariance = self.covariance if true_covariance is None else true_covariance.to(device)
         self.true_obs_error = obs_error if true_obs_error is None else true_obs_error
         self.bias = bias
         self.misspecified = true_covariance is not None or true_obs_error is not None or bias != 0
-        self.network, self.prior, self.n = network, prior, n
+        self.network, self.prior, self.n = network, prior, self.grid.n
         self.sizes: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
 
     def generate(self, split: Split, generator: torch.Generator) -> Batch:
-        count, p = self.sizes[split], self.network.slots
-        xb = self.prior.draw(count, self.n, generator)
+        count, p, grid = self.sizes[split], self.network.slots, self.grid
+        xb = self.prior.draw(count, grid, generator)
         xt = xb + self.bias + self.true_covariance.sample(count, generator)
         if self.network.moving:
-            index, fraction, mask, withheld = self.network.draw(count, self.n, generator)
+            index, fraction, mask, withheld = self.network.draw(count, grid, generator)
         else:
             # The same network in all splits: from the data's seed alone.
-            one = self.network.draw(1, self.n, torch.Generator(generator.device).manual_seed(self.seed))
-            index, fraction, mask, withheld = (field.expand(count, p) for field in one)
-        sigma = self.obs_error.draw_sigma(count, p, generator)
+            one = self.network.draw(1, grid, torch.Generator(generator.device).manual_seed(self.seed))
+            index, fraction, mask, withheld = (field.expand(count, *field.shape[1:]) for field in one)
+        sigma = self.network.draw_sigma(self.obs_error, count, generator)
         own = self.true_obs_error is not self.obs_error
         true_sigma = self.true_obs_error.draw_sigma(count, p, generator) if own else sigma
-        batch = Batch(xb, torch.zeros_like(fraction), index, fraction, sigma, mask, withheld, xt, true_sigma)
-        y = self.operator(xt, batch) + self.true_obs_error.draw(in_truth(batch), self.n, generator)
+        batch = Batch(xb, torch.zeros_like(mask), index, fraction, sigma, mask, withheld, xt, true_sigma)
+        y = self.operator(xt, batch) + self.true_obs_error.draw(in_truth(batch), grid, generator)
         return batch._replace(xb=xb.float(), y=y.float(), xt=xt.float())
 
 
 def in_truth(batch: Batch, bias: float = 0.0) -> Batch:
     """The batch as one who knows the truth is told it: σ is the true one, the background has no bias."""
     return batch._replace(obs_sigma=batch.obs_sigma_true, xb=batch.xb + bias)
+
+
+def grid_of(data: DataModule[Batch]) -> Grid:
+    """The grid of the states; a ring, of data that have but ``n``.
+
+    Args:
+        data: of the run.
+
+    Raises:
+        ValueError: they have neither.
+    """
+    grid = getattr(data, "grid", getattr(data, "n", None))
+    if grid is None:
+        raise ValueError(f"data: expected data with states on a grid, got {type(data).__name__}")
+    return as_grid(grid)
 
 
 class Slides(DataModule[Batch]):
@@ -193,6 +223,6 @@ class Slides(DataModule[Batch]):
         y = xt.gather(1, index) + self.sigma_o / 2 * noise
         sigma, ones, zeros = torch.full((count, p), self.sigma_o), torch.ones(count, p), torch.zeros(count, p)
         xb, true_sigma = self.background_factor * xt, sigma / 2
-        batch = Batch(xb.float(), y.float(), index, zeros, sigma, ones, zeros, xt.float(), true_sigma)
+        batch = Batch(xb.float(), y.float(), index, zeros[..., None], sigma, ones, zeros, xt.float(), true_sigma)
         shuffled = torch.randperm(count, generator=generator)
         return Batch(*(field[shuffled] for field in batch))

@@ -10,39 +10,50 @@ from torch import Tensor
 
 from eai.core.learn.data import DataModule
 from eai.core.learn.export import Variable, named
+from eai.tasks.assimilation.data import grid_of
 from eai.variational.batch import Batch
-from eai.variational.covariance import grid
 from eai.variational.export import observations
+from eai.variational.grid import Grid
 
 NAMES = {"network": "analysis", "blue": "optimum", "background": "background"}
 
 
 def coordinates(data: DataModule[Batch]) -> Mapping[str, Variable]:
-    """Numbers of samples and observations, and the grid's angles.
+    """Numbers of samples and observations, and the places of grid points.
 
     Args:
         data: of the run.
     """
-    batch = data.batch("test")
+    batch, grid = data.batch("test"), grid_of(data)
+    points = grid.position(torch.arange(grid.n), torch.zeros(grid.n, grid.d)).unflatten(0, grid.shape)
+    if grid.d == 1:
+        places = {"x": named(("x",), points[:, 0], "angle on the ring", "radian", axis="X")}
+    else:
+        places = {
+            "y": named(("y",), points[:, 0, 0], "place along y", axis="Y"),
+            "x": named(("x",), points[0, :, 1], "place along x", axis="X"),
+        }
     return {
         "sample": named(("sample",), torch.arange(len(batch.xb)), "number of the test sample"),
-        "x": named(("x",), grid(batch.xb.shape[1]), "angle on the ring", "radian", axis="X"),
+        **places,
         "observation": named(("observation",), torch.arange(batch.y.shape[1]), "number of the observation"),
     }
 
 
-def variables(batch: Batch, estimates: Mapping[str, Float[Tensor, "b n"]]) -> Mapping[str, Variable]:
+def variables(grid: Grid, batch: Batch, estimates: Mapping[str, Float[Tensor, "b n"]]) -> Mapping[str, Variable]:
     """States on the grid, and observations with what is known of them.
 
     Args:
+        grid: of the states.
         batch: backgrounds and observations.
         estimates: of every method.
     """
+    dims = ("sample", "x") if grid.d == 1 else ("sample", "y", "x")
     there, used = ("sample", "observation"), (batch.obs_mask > 0) | (batch.obs_withheld > 0)
     return {
-        "truth": named(("sample", "x"), batch.xt, "truth"),
+        "truth": named(dims, batch.xt.unflatten(1, grid.shape), "truth"),
         **{
-            NAMES.get(name, f"analysis_{name}"): named(("sample", "x"), state, f"analysis by {name}")
+            NAMES.get(name, f"analysis_{name}"): named(dims, state.unflatten(1, grid.shape), f"analysis by {name}")
             for name, state in estimates.items()
         },
         **observations(there, used, batch.y, batch.obs_index, batch.obs_fraction, batch.obs_sigma),

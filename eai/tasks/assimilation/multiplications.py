@@ -6,13 +6,10 @@ exponential is one. A real FFT of n numbers takes n log₂ n; a Cholesky factor 
 
 from __future__ import annotations
 
-import math
-
 from torch import nn
 
 from eai.variational.batch import Batch
 from eai.variational.cost import VariationalCost
-from eai.variational.covariance import StationaryCovariance
 from eai.variational.graph_net import ObservationGraphNet
 from eai.variational.nets import CircularConvolution
 from eai.variational.observations import ALONE
@@ -33,7 +30,7 @@ def of_layers(net: nn.Module, batch: Batch) -> int:
         weight, values = getattr(layer, "weight"), getattr(output, "numel")()  # noqa: B009 - of any layer
         count += values * weight[0].numel()
 
-    layers = [part for part in net.modules() if isinstance(part, nn.Linear | nn.Conv1d)]
+    layers = [part for part in net.modules() if isinstance(part, nn.Linear | nn.Conv1d | nn.Conv2d)]
     hooks = [layer.register_forward_hook(add) for layer in layers]
     try:
         net(Batch(*(field[:2] for field in batch)))
@@ -81,8 +78,7 @@ class Count:
         index, _ = cost.operator.stencil(batch.xb.double(), batch)
         self.n, self.p, self.k = cost.covariance.n, index.shape[1], index.shape[2]
         self.linear, self.correlated = cost.operator.linear, cost.obs_error.correlation_length > 0
-        stationary = isinstance(cost.covariance, StationaryCovariance)
-        self.filter = round(2 * self.n * math.log2(self.n) + self.n) if stationary else 2 * self.n**2 + self.n
+        self.filter = cost.covariance.basis.multiplications + self.n
 
     @property
     def weigh(self) -> int:

@@ -67,7 +67,9 @@ def data_pairs(batch: Batch) -> Figure:
 def _plot_observations(axes: Axes, batch: Batch, i: int) -> None:
     for mask, fill, label in ((batch.obs_mask, "white", "observations"), (batch.obs_withheld, TRUTH, "withheld")):
         seen = _numpy(mask[i]) > 0
-        where = (_numpy(batch.obs_index[i]) + _numpy(batch.obs_fraction[i]))[seen] * 2 * math.pi / batch.xb.shape[1]
+        where = (
+            (_numpy(batch.obs_index[i]) + _numpy(batch.obs_fraction[i, :, 0]))[seen] * 2 * math.pi / batch.xb.shape[1]
+        )
         if seen.any():
             axes.plot(where, _numpy(batch.y[i])[seen], "o", color=TRUTH, ms=4, mfc=fill, label=label)
 
@@ -101,7 +103,7 @@ def single_observation(one: Batch, increment: Float[Tensor, "b n"], gain: Float[
         figure.subplots(1, len(samples), sharey=True, squeeze=False).flat, samples.tolist(), strict=True
     ):
         slot = int(one.obs_mask[i].argmax())
-        where = float(one.obs_index[i, slot] + one.obs_fraction[i, slot]) * 2 * math.pi / n
+        where = float(one.obs_index[i, slot] + one.obs_fraction[i, slot, 0]) * 2 * math.pi / n
         scale = float(gain[i].abs().max())
         axes.plot(angle, _numpy(gain[i]) / scale, color=REFERENCE, ls="--", label="column of K (scaled to 1)")
         axes.plot(angle, _numpy(increment[i]) / scale, color=PREDICTION, label="network, same scale")
@@ -132,15 +134,22 @@ def departures(o_b: Float[Tensor, " k"], o_a: Float[Tensor, " k"]) -> Figure:
     return figure
 
 
-def cost_by_number(points: Sequence[tuple[int, float]]) -> Figure:
-    """J/J* of the network against the number of observations it was given."""
+def cost_by_number(points: Sequence[tuple[int, float]], n: int) -> Figure:
+    """J/J* of the network against the number of observations it was given.
+
+    Args:
+        points: (number, J/J*).
+        n: grid points.
+    """
     figure = new_figure(7, 4)
     axes = figure.subplots()
     axes.semilogy(*zip(*points, strict=True), "o-", color=PREDICTION, label="network")
+    if points[-1][0] > 10 * len(points):  # numbers that were not tried one by one
+        axes.set_xscale("log")
     axes.axhline(1, color=REFERENCE, ls="--", label="optimum")
     axes.set(
         title="How far from the optimum, by number of observations",
-        xlabel="assimilated observations per sample",
+        xlabel=f"assimilated observations per sample, of {n:,} grid points",
         ylabel="J/J* (1)",
     )
     axes.legend(fontsize="small")

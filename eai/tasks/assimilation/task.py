@@ -53,19 +53,14 @@ from eai.core.learn.figures import Drawing
 from eai.core.learn.ranks import from_rank_zero, rank
 from eai.core.learn.scores import PerSample
 from eai.core.learn.task import Task
-from eai.tasks.assimilation import export, multiplications, plots
-from eai.tasks.assimilation.data import Twin, in_truth
-from eai.tasks.assimilation.scores import (
-    analysis_diagnostics,
-    departures_of_all,
-    final_scores,
-    ratio_by_number,
-    with_fewer_observations,
-)
+from eai.tasks.assimilation import drawings, export, multiplications
+from eai.tasks.assimilation.data import Twin, grid_of, in_truth
+from eai.tasks.assimilation.scores import analysis_diagnostics, final_scores
 from eai.tasks.assimilation.tuning import METHODS, Factors
 from eai.variational.batch import Batch
-from eai.variational.cost import Cost, VariationalCost
-from eai.variational.covariance import FixedDouble
+from eai.variational.cost import VariationalCost
+from eai.variational.cost_base import Cost
+from eai.variational.eigenbasis import FixedDouble
 from eai.variational.solver import UnrolledSolver, best_scale, conjugate_gradients
 
 log = logging.getLogger("eai")
@@ -139,9 +134,9 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
         self._factors = torch.tensor(factors, dtype=torch.float64, device=covariance.eigenvalues.device)
 
     def check_data(self, data: DataModule[Batch]) -> None:
-        n = getattr(data, "n", None)
-        if n != self.loss.covariance.n:
-            raise ConfigError(f"model.loss.covariance.n: expected data.n = {n}, got {self.loss.covariance.n}")
+        grid, n = grid_of(data), self.loss.covariance.n
+        if grid != self.loss.covariance.grid:
+            raise ConfigError(f"model.loss.covariance.n: expected data.n = {grid}, got {self.loss.covariance.grid}")
         batch = data.batch("val", 100)
         low, high = int(batch.obs_index.min()), int(batch.obs_index.max())
         if low < 0 or high >= n:
@@ -216,24 +211,13 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
     def exported(
         self, data: DataModule[Batch], batch: Batch, estimates: Mapping[str, Float[Tensor, "b n"]]
     ) -> Mapping[str, Variable]:
-        return export.variables(batch, estimates)
+        return export.variables(self.cost.covariance.grid, batch, estimates)
 
     def figures(self, batch: Batch, estimate: Float[Tensor, "b n"]) -> Mapping[str, Drawing]:
-        optimum, spread = self.cost.minimiser(batch), self.cost.analysis_variance(batch).sqrt()
-        return {"analysis": plots.analyses(batch, estimate, optimum, spread)}
+        return drawings.of_analyses(self.cost, batch, estimate)
 
     def closing_figures(
         self, data: DataModule[Batch], batch: Batch, estimate: Float[Tensor, "b n"]
     ) -> Mapping[str, Drawing]:
         many = self.transfer_batch_to_device(data.batch("test", 500), self.device, 0)
-        one = with_fewer_observations(many, 1)
-        numbers = sorted({1, *range(2, int(many.obs_mask.sum(1).max()) + 1, 2)})
-        analyses = {m: self.predict(with_fewer_observations(many, m)) for m in numbers}
-        single = self.predict(one) - one.xb, self.cost.minimiser(one) - one.xb
-        return {
-            "data": plots.data_pairs(batch),
-            "background_covariance": plots.covariance(self.loss.covariance.matrix),
-            "single_observation": plots.single_observation(one, *single),
-            "departures": plots.departures(*departures_of_all(self.cost, many, self.predict(many))),
-            "cost_by_number": plots.cost_by_number(ratio_by_number(self.cost, many, analyses)),
-        }
+        return drawings.at_end(self.cost, batch, many, self.predict)

@@ -44,7 +44,7 @@ def desroziers(cost: VariationalCost, batch: Batch) -> Factors:
     whole = cost.observed_covariance(state, batch)
     nugget = cost.observed_covariance(state, batch, lambda i, j: cost.covariance.scaled_entries(i, j, 0 * one, one))
     correlated = whole - nugget
-    error = cost.obs_error.matrix(batch, cost.covariance.n)
+    error = cost.obs_error.matrix(batch, cost.covariance.grid)
     spread, offset, noise = ((part.diagonal(dim1=1, dim2=2) * mask).sum() for part in (correlated, nugget, error))
     variance, inflation = 1.0, 1.0  # of B and R
     for _ in range(LOOPS):
@@ -72,7 +72,7 @@ def likelihood(cost: VariationalCost, batch: Batch) -> Factors:
     """
     d = cost.innovation(batch).double()
     background = batch.xb.double()
-    error = cost.obs_error.matrix(batch, cost.covariance.n)
+    error = cost.obs_error.matrix(batch, cost.covariance.grid)
     unseen = torch.diag_embed(1 - batch.obs_mask.double())
     logarithms = torch.zeros(3, dtype=torch.float64, device=d.device, requires_grad=True)
     search = torch.optim.LBFGS(

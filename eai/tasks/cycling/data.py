@@ -27,7 +27,7 @@ class Batch(NamedTuple):
 
     y: Float[Tensor, "b t p"]
     obs_index: Int[Tensor, "b t p"]  # as in eai.variational.batch.Batch
-    obs_fraction: Float[Tensor, "b t p"]
+    obs_fraction: Float[Tensor, "b t p d"]
     obs_sigma: Float[Tensor, "b t p"]
     obs_mask: Float[Tensor, "b t p"]
     start: Float[Tensor, "b n"]  # a state of the model's climate: the background of the first time
@@ -130,15 +130,15 @@ class Cycles(DataModule[Batch]):
         return _windows(whole, self.window, self.windows, self.ahead) if split == "train" else whole
 
     def _observe(self, truth: Float[Tensor, "b t n"], start: Float[Tensor, "b n"], generator: torch.Generator) -> Batch:
-        (count, times, n), slots = truth.shape, self.network.slots
+        count, times, n = truth.shape
         if self.network.moving:
             drawn = self.network.draw(count * times, n, generator)
         else:
             # The same network in all splits: from the data's seed alone.
             drawn = self.network.draw(1, n, torch.Generator(generator.device).manual_seed(self.seed))
-        index, fraction, mask = (field.expand(count * times, slots) for field in drawn[:3])
-        sigma = self.obs_error.draw_sigma(count * times, slots, generator)
-        flat, zeros = truth.flatten(0, 1), torch.zeros_like(fraction)
+        index, fraction, mask = (field.expand(count * times, *field.shape[1:]) for field in drawn[:3])
+        sigma = self.network.draw_sigma(self.obs_error, count * times, generator)
+        flat, zeros = truth.flatten(0, 1), torch.zeros_like(mask)
         every = variational.Batch(flat, zeros, index, fraction, sigma, mask, zeros, flat, sigma)
         y = self.operator(flat, every) + self.obs_error.draw(every, n, generator)
         y, index, fraction, sigma, mask = (

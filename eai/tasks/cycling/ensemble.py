@@ -194,7 +194,7 @@ class LocalTransform(Ensemble):
     def update(self, ensemble: Members, observed: variational.Batch, generator: torch.Generator) -> Members:
         assert self.radius is not None
         around, scaled, departure = self.whitened(ensemble, observed)
-        n, place = ensemble.shape[2], observed.obs_index + observed.obs_fraction
+        n, place = ensemble.shape[2], observed.obs_index + observed.obs_fraction[..., 0]
         apart = (torch.arange(n, device=place.device)[:, None] - place[:, None]).abs()
         apart = torch.minimum(apart, n - apart)
         near = gaspari_cohn(apart, 2 * self.radius).to(scaled.dtype)  # (b, n, p)

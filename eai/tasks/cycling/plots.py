@@ -167,7 +167,7 @@ def animation(batch: Batch, estimate: Estimate, spin_up: int, frames: int = 40) 
         background.set_ydata(_numpy(estimate.background[0, time]))
         analysis.set_ydata(_numpy(estimate.analysis[0, time]))
         used = batch.obs_mask[0, time] > 0
-        place = batch.obs_index[0, time] + batch.obs_fraction[0, time]
+        place = batch.obs_index[0, time] + batch.obs_fraction[0, time, :, 0]
         observed.set_data(_numpy(place[used]), _numpy(batch.y[0, time][used]))
         axes.set_title(f"A cycle of the network: analysis {time}")
         return [truth, background, analysis, observed]

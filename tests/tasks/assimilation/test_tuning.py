@@ -16,7 +16,8 @@ from eai.tasks.assimilation.task import Assimilation
 from eai.tasks.assimilation.tuning import METHODS, Factors, desroziers, likelihood
 from eai.variational.batch import Batch
 from eai.variational.cost import SlidesCost, VariationalCost
-from eai.variational.covariance import Covariance, GaussianCovariance, SOARCovariance
+from eai.variational.covariance import GaussianCovariance, SOARCovariance
+from eai.variational.covariance_base import Covariance
 from eai.variational.nets import IncrementMLP
 from eai.variational.networks import ObservationNetwork
 from eai.variational.observation_error import ObservationError

@@ -12,7 +12,8 @@ from torch import Tensor
 from eai.core.learn.data import Split
 from eai.tasks.assimilation.data import Curves, Prior, RandomFields, Slides, Twin
 from eai.variational.batch import Batch
-from eai.variational.covariance import GaussianCovariance, grid
+from eai.variational.covariance import GaussianCovariance
+from eai.variational.grid import angles
 from eai.variational.networks import ObservationNetwork
 from eai.variational.observation_error import ObservationError
 from eai.variational.observations import (
@@ -142,15 +143,16 @@ def test_splits_have_their_sizes_and_fields_their_shapes_and_precision() -> None
         batch = data.batch(split)
         assert isinstance(batch, Batch)
         assert batch.xb.shape == batch.xt.shape == (count, N)
-        for field in (batch.y, batch.obs_index, batch.obs_fraction, batch.obs_sigma, batch.obs_mask):
+        for field in (batch.y, batch.obs_index, batch.obs_fraction[..., 0], batch.obs_sigma, batch.obs_mask):
             assert field.shape == (count, P + 2)
+        assert batch.obs_fraction.shape == (count, P + 2, 1)
         assert batch.obs_index.dtype == torch.int64
         assert {field.dtype for field in batch if field.is_floating_point()} == {torch.float32}
 
 
 def test_curves_of_the_prior_are_sines_and_parabolas_in_equal_numbers() -> None:
     curves = Curves().draw(2001, 60, generator_of(0))
-    theta = grid(60)
+    theta = angles(60)
     # A sine is its own projection onto the first harmonic.
     harmonic = torch.stack([torch.cos(theta), torch.sin(theta)], 1) / 30**0.5
     sine = ((curves - curves @ harmonic @ harmonic.T).abs() < 1e-12).all(1)

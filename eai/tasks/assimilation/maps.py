@@ -1,0 +1,170 @@
+"""Figures of the assimilation task on a plane, as maps: pure functions from tensors to a Figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from eai.core.palette import BLACK, PREDICTION, REFERENCE, TRUTH, new_figure
+from eai.variational.batch import Batch
+from eai.variational.grid import Grid
+
+STATES, DIFFERENCES = "viridis", "RdBu_r"
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    return values.detach().cpu().numpy()
+
+
+def _map(axes: Axes, grid: Grid, field: Float[Tensor, " n"], colours: str, scale: Normalize) -> None:
+    """A field in its place: each value fills the cell around its point."""
+    (h_y, h_x), (height, width) = grid.spacing, grid.extent
+    down, left = (0.0 if not closed else h / 2 for closed, h in zip(grid.periodic, (h_y, h_x), strict=True))
+    axes.imshow(
+        _numpy(field.view(grid.shape)),
+        origin="lower",
+        extent=(-left, width - left, -down, height - down),
+        cmap=colours,
+        norm=scale,
+        interpolation="nearest",
+    )
+    radians = all(abs(length - 2 * math.pi) < 1e-9 for length in grid.extent)
+    axes.set(xlabel="x (rad)" if radians else "x (units of the extent)", xlim=(-left, width - left))
+    axes.set(ylabel="y (rad)" if radians else "y (units of the extent)", ylim=(-down, height - down))
+    axes.label_outer()
+
+
+def _places(grid: Grid, batch: Batch, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x, y and values of the assimilated observations of a sample."""
+    seen = batch.obs_mask[i] > 0
+    place = _numpy(grid.position(batch.obs_index[i], batch.obs_fraction[i])[seen])
+    return place[:, 1], place[:, 0], _numpy(batch.y[i][seen])
+
+
+def _symmetric(*fields: Tensor) -> Normalize:
+    largest = max(float(field.abs().max()) for field in fields)
+    return Normalize(-largest or -1.0, largest or 1.0)
+
+
+def _bar(figure: Figure, panels: Iterable[Axes], colours: str, scale: Normalize, label: str) -> None:
+    figure.colorbar(ScalarMappable(scale, colours), ax=list(panels), label=label, shrink=0.8, aspect=25)
+
+
+def analyses(
+    grid: Grid, batch: Batch, analysis: Float[Tensor, "b n"], optimum: Float[Tensor, "b n"], values: bool = True
+) -> Figure:
+    """Truth with observations, background, analysis, increment and distance from the BLUE of the first two samples.
+
+    Args:
+        grid: of the states.
+        batch: backgrounds and observations.
+        analysis: of the network.
+        optimum: the BLUE.
+        values: colour observations by their value, on the scale of the state; not where they observe a function of it.
+    """
+    rows = min(2, len(analysis))
+    figure = new_figure(13.5, 0.8 + 2.7 * rows)
+    figure.suptitle("Analysis: truth and analysis should look alike, and the last column should be blank")
+    panels = figure.subplots(rows, 5, squeeze=False, sharex=True, sharey=True)
+    xb, xa, best = batch.xb[:rows], analysis[:rows], optimum[:rows]
+    state = torch.stack([batch.xt[:rows].double(), xb.double(), xa.double()])
+    states, differences = Normalize(float(state.min()), float(state.max())), _symmetric(xa - xb, best - xb)
+    for i, row in enumerate(panels):
+        for axes, field, title in zip(
+            row, state[:, i], ("truth, observations", "background", "analysis"), strict=False
+        ):
+            _map(axes, grid, field, STATES, states)
+            axes.set_title(f"sample {i}: {title}", fontsize="medium")
+        for axes, field, title in zip(
+            row[3:], (xa[i] - xb[i], xa[i] - best[i]), ("increment", "analysis − BLUE"), strict=True
+        ):
+            _map(axes, grid, field, DIFFERENCES, differences)
+            axes.set_title(f"sample {i}: {title}", fontsize="medium")
+        x, y, value = _places(grid, batch, i)
+        coloured = {"c": value, "cmap": STATES, "norm": states} if values else {"c": "white"}
+        row[0].scatter(x, y, s=9, edgecolors=BLACK, linewidths=0.5, **coloured)
+        row[3].scatter(x, y, s=3, c=BLACK, linewidths=0)
+    _bar(figure, panels[:, :3].flatten(), STATES, states, "state")
+    _bar(figure, panels[:, 3:].flatten(), DIFFERENCES, differences, "difference (state)")
+    return figure
+
+
+def data_pairs(grid: Grid, batch: Batch) -> Figure:
+    """Background and observations (the input of the network) of the first four samples, and their truth.
+
+    Args:
+        grid: of the states.
+        batch: backgrounds and observations.
+    """
+    columns = min(4, len(batch.xb))
+    figure = new_figure(2 + 2.7 * columns, 5.6)
+    figure.suptitle("Data: the network sees background and observations (dots); the truth is only for scoring")
+    panels = figure.subplots(2, columns, squeeze=False, sharex=True, sharey=True)
+    shown = torch.stack([batch.xb[:columns], batch.xt[:columns]])
+    scale = Normalize(float(shown.min()), float(shown.max()))
+    for i in range(columns):
+        for axes, field, title in zip(panels[:, i], shown[:, i], ("background, observations", "truth"), strict=True):
+            _map(axes, grid, field, STATES, scale)
+            axes.set_title(f"sample {i}: {title}", fontsize="medium")
+        x, y, _ = _places(grid, batch, i)
+        panels[0, i].scatter(x, y, s=7, c="white", edgecolors=BLACK, linewidths=0.5)
+    _bar(figure, panels.flatten(), STATES, scale, "state")
+    return figure
+
+
+def covariance(grid: Grid, column: Float[Tensor, " n"]) -> Figure:
+    """The covariance with the point in the middle, as a map and along the axes through it.
+
+    Args:
+        grid: of the states.
+        column: of B, for the point with half of the numbers along each axis.
+    """
+    figure = new_figure(10, 4)
+    left, right = figure.subplots(1, 2)
+    scale = _symmetric(column)
+    _map(left, grid, column, DIFFERENCES, scale)
+    left.set_title("How the error of the middle point spreads")
+    _bar(figure, [left], DIFFERENCES, scale, "B_ij (state²)")
+    box, (middle_y, middle_x) = _numpy(column.view(grid.shape)), (size // 2 for size in grid.shape)
+    for values, h, middle, colour, style, name in (
+        (box[middle_y], grid.spacing[1], middle_x, PREDICTION, "-", "along x"),
+        (box[:, middle_x], grid.spacing[0], middle_y, REFERENCE, "--", "along y"),
+    ):
+        right.plot((np.arange(len(values)) - middle) * h, values, color=colour, ls=style, label=name)
+    right.set(title="Sections through it", xlabel="distance along the axis", ylabel="covariance (state²)")
+    right.legend(fontsize="small")
+    right.grid(alpha=0.3)
+    return figure
+
+
+def single_observation(grid: Grid, one: Batch, increment: Float[Tensor, "b n"], gain: Float[Tensor, "b n"]) -> Figure:
+    """The increment of one observation above the column of K that it should be, per unit of its largest value.
+
+    Args:
+        grid: of the states.
+        one: the samples with one observation each.
+        increment: of the network.
+        gain: the increment of the BLUE.
+    """
+    # Take the three samples with the largest increments, where their ratio is well defined.
+    samples = gain.abs().amax(1).topk(min(3, len(gain))).indices.tolist()
+    figure = new_figure(2 + 2.8 * len(samples), 5.8)
+    figure.suptitle("Single-observation test: the network's increment (above) should be a column of the gain K (below)")
+    panels, scale = figure.subplots(2, len(samples), squeeze=False, sharex=True, sharey=True), Normalize(-1, 1)
+    for column, i in zip(panels.T, samples, strict=True):
+        largest, (x, y, _) = gain[i].abs().max(), _places(grid, one, i)
+        for axes, field, title in zip(column, (increment[i], gain[i]), ("network", "column of K"), strict=True):
+            _map(axes, grid, field / largest, DIFFERENCES, scale)
+            axes.plot(x, y, "+", color=TRUTH, ms=7)
+            axes.set_title(f"sample {i}: {title}", fontsize="medium")
+    _bar(figure, panels.flatten(), DIFFERENCES, scale, "increment (1 = largest of K's)")
+    return figure
