@@ -28,7 +28,7 @@ _METHODS = tuple(
         (r"kalman", "Kalman filter"),
         (r"kalman_steady", "steady Kalman filter"),
         (r"wiener", "Wiener filter"),
-        (r"oi", "optimal interpolation"),
+        (r"non_local_means", "non-local means"),
     )
 )
 _SCORES = (

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from eai.core.palette import BLACK, BLUE, GREEN, ORANGE, PREDICTION, PURPLE, SKY, TRUTH, YELLOW, new_figure
+from eai.core.wording import in_words
 from eai.tasks.cycling.cycle import STRIDE, Estimate
 from eai.tasks.cycling.data import Batch
 
@@ -55,7 +56,7 @@ def error_in_time(batch: Batch, estimates: Mapping[str, Estimate], spin_up: int)
     for (name, estimate), colour in zip(estimates.items(), _colours(estimates), strict=True):
         error = _error(estimate.analysis, batch.truth[:, : estimate.analysis.shape[1]]).mean(0)
         width = 2.0 if name == "network" else 1.1
-        axes.plot(_numpy(error), color=colour, lw=width, label=name.replace("_", " "))
+        axes.plot(_numpy(error), color=colour, lw=width, label=in_words(name))
     if spin_up:
         axes.axvspan(0, spin_up, color="#eeeeee", lw=0, label="spin-up, not scored")
     axes.set(title="Error of the analyses: the network should stay as low as the ensembles", xlabel="analysis number",
@@ -80,7 +81,7 @@ def error_by_lead(batch: Batch, estimates: Mapping[str, Estimate], spin_up: int)
             made = estimate.analysis[:, starts[valid]] if lead == 0 else estimate.forecast[:, valid, lead - 1]
             errors.append(_error(made, batch.truth[:, starts[valid] + lead]).mean().item())
         width = 2.0 if name == "network" else 1.1
-        axes.plot(errors, color=colour, lw=width, marker="o", ms=3, label=name.replace("_", " "))
+        axes.plot(errors, color=colour, lw=width, marker="o", ms=3, label=in_words(name))
     axes.set(title="Error of forecasts from the analyses: a better analysis gives a better forecast",
              xlabel="lead (intervals)", ylabel=f"RMSE, mean of {len(batch.y)} cycles", yscale="log")  # fmt: skip
     axes.grid(alpha=0.3)
@@ -98,9 +99,7 @@ def error_against_cost(
         error = _error(estimate.analysis, batch.truth[:, : estimate.analysis.shape[1]])[:, spin_up:].mean().item()
         if name in seconds:
             axes.scatter(seconds[name], error, color=colour, s=60 if name == "network" else 30, zorder=3)
-            axes.annotate(
-                name.replace("_", " "), (seconds[name], error), (6, 3), textcoords="offset points", fontsize=8
-            )
+            axes.annotate(in_words(name), (seconds[name], error), (6, 3), textcoords="offset points", fontsize=8)
     axes.set(title="What an analysis costs and what it is worth: best is at the lower left",
              xlabel="seconds per analysis, all test cycles at once", ylabel="RMSE of the analyses", xscale="log",
              yscale="log")  # fmt: skip

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from eai.core.learn.figures import Drawing
 from eai.core.palette import new_figure
+from eai.core.wording import in_words
 from eai.tasks.dynamics.anomalies import Anomalies, Layout
 from eai.tasks.dynamics.data import Batch
 from eai.tasks.dynamics.forecast import Forecast
@@ -98,7 +99,7 @@ def rmse_by_lead(batch: Batch, forecasts: Mapping[str, Forecast], fields: Anomal
     looks = styles(curves)
     for name in ranked:
         leads = np.arange(1, len(curves[name]) + 1)
-        axes.plot(leads, curves[name], label=f"{name}: {curves[name][-1]:.3g}", **looks[name])
+        axes.plot(leads, curves[name], label=f"{in_words(name)}: {curves[name][-1]:.3g}", **looks[name])
     best = min(curve.max() for curve in curves.values())
     axes.set(ylim=(0, 3 * float(best)), xlabel="lead time (steps)", ylabel=f"RMSE ({fields.units[channel]})")
     axes.set_title(f"{fields.variables[channel]}: lower is better; what is far above the best is cut off")

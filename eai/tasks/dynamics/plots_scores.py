@@ -16,6 +16,7 @@ from torch import Tensor
 
 from eai.core.learn.figures import Drawing
 from eai.core.palette import BLACK, BLUE, GREEN, ORANGE, PREDICTION, PURPLE, SKY, new_figure
+from eai.core.wording import in_words
 from eai.tasks.dynamics.data import Batch, Trajectories
 from eai.tasks.dynamics.forecast import Forecast
 from eai.tasks.dynamics.graphs import Graph
@@ -60,7 +61,7 @@ def nrmse_by_lead(curves: Mapping[str, Float[Tensor, " l"]]) -> Figure:
     for name, style in styles(curves).items():
         values = curves[name].cpu().clamp(min=FLOOR).numpy()
         # The axis is fixed, so give the last value as a number: it may lie outside.
-        label = f"{name}: {curves[name][-1].item():.2g}"
+        label = f"{in_words(name)}: {curves[name][-1].item():.2g}"
         axes.plot(np.arange(1, len(values) + 1), values, label=label, **style)
     axes.axhline(1, color=BLACK, lw=0.8)
     axes.set(title="Free rollout: lower is better; above the black line no skill is left", xlabel="lead time (steps)")
@@ -79,7 +80,7 @@ def spectrum(power: Mapping[str, Float[Tensor, " k"]], lead: int) -> Figure:
     shown = min(len(power["truth"]), 64)
     for name, style in styles({name: p for name, p in power.items() if name != "truth"}).items():
         values = (power[name].double().nan_to_num(0, 0, 0).cpu() / scale)[:shown].clamp(1e-16, 1e6)
-        axes.plot(np.arange(shown), values.numpy(), label=name, **style)
+        axes.plot(np.arange(shown), values.numpy(), label=in_words(name), **style)
     truth = (power["truth"].double().cpu() / scale)[:shown].clamp(min=1e-16)
     axes.plot(np.arange(shown), truth.numpy(), color=BLACK, lw=5, alpha=0.25, label="truth", zorder=1)
     axes.set(title=f"Spectrum after {lead} steps: below the grey line a method damps, above it makes noise")

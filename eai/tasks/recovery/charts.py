@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from eai.core.learn.data import split_generator
 from eai.core.palette import BLACK, GREEN, INPUT, ORANGE, PREDICTION, PURPLE, SKY, new_figure
+from eai.core.wording import in_words
 from eai.tasks.recovery.corruptions import Images
 from eai.tasks.recovery.data import Batch, ImageData
 from eai.tasks.recovery.downscaling import Downscale
@@ -24,10 +25,6 @@ def _styles() -> Iterator[dict[str, Any]]:
     for line in cycle(("-", ":", "-.")):
         for colour, marker in _METHODS:
             yield {"color": colour, "marker": marker, "ls": line}
-
-
-def _spoken(name: str) -> str:
-    return name.replace("non_local", "non-local").replace("_", " ")
 
 
 def by_level(data: ImageData, methods: Mapping[str, Callable[[Batch], Images]], device: torch.device) -> Figure:
@@ -84,7 +81,7 @@ def score_by_level(
         if name == "template":
             axes.plot(levels, values, color=BLACK, ls="--", zorder=3, label="template (bound)")
         else:
-            axes.plot(levels, values, **next(styles), label=_spoken(name))
+            axes.plot(levels, values, **next(styles), label=in_words(name))
     axes.set(
         ylim=(0, 55), xlabel=unit, ylabel="pooled PSNR (dB)", title="Recovery against the strength of the corruption"
     )
@@ -100,7 +97,7 @@ def spectra(wavelengths: Sequence[float], power: Mapping[str, Sequence[float]], 
     axes.axvspan(min(wavelengths), 2 * factor, color="#DDDDDD", label="not resolved by the input")
     styles = chain([{"color": BLACK}], _styles())
     for name, values in power.items():
-        axes.plot(wavelengths, values, **next(styles), ms=4, label=_spoken(name))
+        axes.plot(wavelengths, values, **next(styles), ms=4, label=in_words(name))
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.xaxis.set_major_formatter("{x:g}")

@@ -13,6 +13,7 @@ from matplotlib.patches import Circle
 from torch import Tensor
 
 from eai.core.palette import BLACK, BLUE, GREEN, INPUT, ORANGE, PREDICTION, PURPLE, RED, SKY, new_figure
+from eai.core.wording import in_words
 from eai.tasks.recovery.data import Batch
 from eai.tasks.recovery.patterns import CLASSES
 from eai.tasks.recovery.scores import psnr
@@ -71,7 +72,7 @@ def class_mse(
     for k, ((name, values), colour) in enumerate(zip(mse.items(), (PREDICTION, INPUT, GREEN), strict=False)):
         means = torch.bincount(label.cpu(), values.cpu().double(), minlength=len(names)) / counts
         offset = (k - (len(mse) - 1) / 2) * thickness
-        axes.barh(position + offset, means.numpy(), thickness, color=colour, label=name)
+        axes.barh(position + offset, means.numpy(), thickness, color=colour, label=in_words(name))
     axes.set_xscale("log")
     axes.set(xlim=(1e-5, 1), ylim=(len(names) - 0.5, -0.5), xlabel="mean square error (grey value², 0 to 1)")
     axes.set_yticks(position, [name.replace("_", " ") for name in names])
