@@ -56,20 +56,22 @@ class OptimalInterpolation:
     gradients, all samples at once.
 
     Args:
-        images: the training images.
+        train: the training images.
         corruption: of the data.
     """
 
     TOLERANCE, ITERATIONS = 1e-4, 500
 
-    def __init__(self, images: Images, corruption: Corruption) -> None:
-        self._images, self._corruption = images, corruption
+    def __init__(self, train: Batch, corruption: Corruption) -> None:
+        self._images, self._valid, self._corruption = train.x, train.valid, corruption
 
     @cached_property
     def _prior(self) -> tuple[float, Float[Tensor, "h wf"]]:
         """m, and the variance of each Fourier mode of the images (norm "ortho")."""
-        mean = self._images.mean(dtype=torch.float64).item()
-        power = isotropic(torch.fft.fft2(self._images - mean, norm="ortho").abs().square().mean((0, 1)))
+        share = self._valid.mean(dtype=torch.float64).item()
+        mean = (self._images * self._valid).mean(dtype=torch.float64).item() / share
+        anomalies = (self._images - mean) * self._valid
+        power = isotropic(torch.fft.fft2(anomalies, norm="ortho").abs().square().mean((0, 1))) / share
         return mean, power[:, : power.shape[1] // 2 + 1]
 
     def __call__(self, batch: Batch, error: Levels) -> Images:

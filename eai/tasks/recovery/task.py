@@ -62,7 +62,7 @@ from eai.tasks.recovery import export, plots
 from eai.tasks.recovery.baselines import references
 from eai.tasks.recovery.charts import by_level, spectrum
 from eai.tasks.recovery.corruptions import NoCorruption
-from eai.tasks.recovery.data import Batch, ImageData
+from eai.tasks.recovery.data import Batch, ImageData, pixel_mean
 from eai.tasks.recovery.downscaling import Downscale
 from eai.tasks.recovery.nets import VAE, Reconstruction
 from eai.tasks.recovery.patterns import CLASSES
@@ -109,7 +109,7 @@ class Recovery(Task[Batch, Reconstruction, Tensor]):
         height, width = data.height, data.width
         grey = torch.full((1, 1, height, width), 0.5)
         label, level, beyond = (torch.zeros(1, dtype=kind) for kind in (torch.int64, torch.float32, torch.bool))
-        batch = Batch(grey, torch.ones_like(grey), grey, label, level, beyond)
+        batch = Batch(grey, torch.ones_like(grey), grey, label, level, beyond, torch.ones_like(grey))
         # In evaluation mode, so that no random number is used up.
         self.eval()
         try:
@@ -175,8 +175,8 @@ class Recovery(Task[Batch, Reconstruction, Tensor]):
             part = self.transfer_batch_to_device(inside, self.device, 0)
             output = self(part)
             labels.append(part.label)
-            network.append((output.image - part.x).square().mean((1, 2, 3)))
-            corrupted.append((part.y - part.x).square().mean((1, 2, 3)))
+            network.append(pixel_mean((output.image - part.x).square(), part.valid)[0])
+            corrupted.append(pixel_mean((part.y - part.x).square(), part.valid)[0])
             codes += [] if output.mean is None else [output.mean]
         label = torch.cat(labels)
         mse = {"network": torch.cat(network)}
