@@ -71,7 +71,7 @@ def goes_round(longitude: np.ndarray) -> bool:
     steps = np.diff(unwrapped)
     step = (unwrapped[-1] - unwrapped[0]) / (len(longitude) - 1)
     even = bool((np.abs(steps - step) < 0.01 * abs(step)).all())
-    return even and abs(abs(len(longitude) * step) - 360) < 0.01 * abs(step)
+    return even and bool(abs(abs(len(longitude) * step) - 360) < 0.01 * abs(step))
 
 
 def _coordinate(dataset: Any, array: Any, which: str, path: Path) -> Any:

@@ -87,7 +87,7 @@ class ImageData(DataModule[Batch]):
 
     @abstractmethod
     def clean(self, split: Split, generator: torch.Generator) -> tuple[Images, Int[Tensor, " b"]]:
-        """Clean images and their labels."""
+        """Clean images, NaN where a pixel is missing, and their labels."""
 
     def generate(self, split: Split, generator: torch.Generator) -> Batch:
         return self.corrupted(*self.clean(split, generator), split, generator)
@@ -99,11 +99,10 @@ class ImageData(DataModule[Batch]):
         split: Split,
         generator: torch.Generator,
         beyond: bool = False,
-        valid: Images | None = None,
     ) -> Batch:
-        """The batch of clean images, corrupted as ``split`` demands; without ``valid`` all pixels are known."""
+        """The batch of clean images, corrupted as ``split`` demands; what is NaN in x is missing."""
         levels = None if split == "train" or self.test_levels is None else self._shares(len(x), generator.device)
-        valid = torch.ones_like(x) if valid is None else valid
+        valid = x.isfinite().to(x.dtype)
         x = torch.where(valid == 1, x, UNKNOWN)
         y, mask, level = self.corruption(x, generator, levels)
         apart = torch.full_like(label, beyond, dtype=torch.bool)

@@ -15,6 +15,7 @@ from eai.tasks.recovery.baselines import mean_fill
 from eai.tasks.recovery.corruptions import Images
 from eai.tasks.recovery.data import UNKNOWN, Batch, ImageData, Patterns, pixel_mean
 from eai.tasks.recovery.downscaling import Downscale
+from eai.tasks.recovery.netcdf import FieldImages
 from eai.tasks.recovery.patterns import CLASSES, NOISE
 
 WINDOW = tuple(math.exp(-0.5 * (offset / 1.5) ** 2) for offset in range(-5, 6))
@@ -82,6 +83,7 @@ class Scoring:
         self.noise = NOISE if data is None else data.noise
         self.extrapolates = isinstance(data, Patterns) and data.n_extrapolation > 0
         self.levels = (data.test_levels or []) if data else []
+        self.extent = float(data.scaling.extent) if isinstance(data, FieldImages) else None
         self.downscale = data.corruption if data and isinstance(data.corruption, Downscale) else None
 
     def per_sample(self, batch: Batch, estimate: Images) -> Mapping[str, PerSample]:
@@ -147,6 +149,9 @@ class Scoring:
         if "consistency" in scores:
             scores["consistency"] = math.sqrt(scores["consistency"])
             scores["spectrum_ratio"] = scores.pop("power_estimate") / max(scores.pop("power_truth"), 1e-30)
+        if self.extent is not None:
+            errors = {"rmse": "mse", "rmse_hidden": "mse_hidden"}
+            scores |= {name: self.extent * math.sqrt(scores[key]) for name, key in errors.items() if key in scores}
         names = {"mse": "psnr_pooled", "mse_reducible": "psnr_pooled_reducible", "mse_hidden": "psnr_hidden"}
         names |= {key: key.replace("mse", "psnr_pooled", 1) for key in scores if key.startswith("mse/")}
         for key, name in names.items():

@@ -46,13 +46,14 @@ likelihood; ``class_mean``, told the class and seeing no pixel.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from eai.core.errors import ConfigError
-from eai.core.learn.data import DataModule, widened
+from eai.core.learn.data import DataModule, split_generator, widened
 from eai.core.learn.export import Variable
 from eai.core.learn.figures import Drawing
 from eai.core.learn.ranks import gather
@@ -64,8 +65,11 @@ from eai.tasks.recovery.charts import by_level, spectrum
 from eai.tasks.recovery.corruptions import NoCorruption
 from eai.tasks.recovery.data import Batch, ImageData, pixel_mean
 from eai.tasks.recovery.downscaling import Downscale
+from eai.tasks.recovery.filling import CorrectedInterpolation
+from eai.tasks.recovery.netcdf import FieldImages
 from eai.tasks.recovery.nets import VAE, Reconstruction
 from eai.tasks.recovery.patterns import CLASSES
+from eai.tasks.recovery.scaling import FieldScaling
 from eai.tasks.recovery.scores import Scoring, active_units
 
 Images = Float[Tensor, "b 1 h w"]
@@ -97,8 +101,37 @@ class Recovery(Task[Batch, Reconstruction, Tensor]):
         # Convolutions on a CPU are a sixth faster so; dense layers do not mind.
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.scoring = Scoring(None)
+        self.scaling = None
         self._codes: list[Tensor] = []
         self._references: tuple[ImageData, Mapping[str, Callable[[Batch], Images]]] | None = None
+
+    scaling: FieldScaling | None
+
+    def prepare(self, data: DataModule[Batch]) -> None:
+        if isinstance(data, FieldImages):
+            self.scaling = deepcopy(data.scaling)
+        if isinstance(self.net, CorrectedInterpolation) and isinstance(data, ImageData):
+            self.net.fit(data.generate("train", split_generator(data.seed, "train", device=data.device)))
+
+    def make_room(self, weights: Mapping[str, Tensor]) -> None:
+        if "scaling.climatology" in weights:
+            self.scaling = FieldScaling(torch.zeros_like(weights["scaling.climatology"]), 1.0)
+
+    @torch.no_grad()
+    def fill(self, values: Float[Tensor, "b ny nx"], months: Int[Tensor, " b"]) -> Float[Tensor, "b ny nx"]:
+        """Fields of the variable that the net was trained on, with their gaps filled; NaN where training knew nothing.
+
+        Args:
+            values: on the grid of the training data, in the variable's units, NaN where missing.
+            months: of each field, 1 to 12.
+
+        Raises:
+            ValueError: the net was not trained on fields of a file.
+        """
+        if self.scaling is None:
+            raise ValueError("fill: expected a net trained on data=recovery/netcdf, which have a climatology")
+        batch = self.transfer_batch_to_device(self.scaling.batch(values, months), self.device, 0)
+        return self.scaling.values(self.predict(batch), months)
 
     def check_data(self, data: DataModule[Batch]) -> None:
         if not isinstance(data, ImageData):
