@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib import colormaps
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from eai.core.palette import new_figure
@@ -16,7 +19,7 @@ MISSING, HIDDEN = "#B8A98F", "#E6E6E6"  # land is brown, a gap light grey
 SHOWN = 3  # samples: as many as a page has room for
 
 
-def filled(batch: Batch, image: Images, extent: float, name: str) -> Figure:
+def filled(batch: Batch, image: Images, extent: float, name: str, northward: bool) -> Figure:
     """Anomalies of a few samples: truth, what is seen, what is recovered, and the error on a scale of a third.
 
     Args:
@@ -24,6 +27,7 @@ def filled(batch: Batch, image: Images, extent: float, name: str) -> Figure:
         image: recovered.
         extent: range of the variable's anomalies that becomes 1, in its units.
         name: of the variable, with its units.
+        northward: the first row is the southernmost one, and drawn at the bottom.
     """
     count, (height, width) = min(SHOWN, len(image)), image.shape[-2:]
     wide = width > 3 * height
@@ -33,14 +37,16 @@ def filled(batch: Batch, image: Images, extent: float, name: str) -> Figure:
         f"{name}: anomaly from the climatology of the training period\nbrown: missing in the data, grey: hidden"
     )
     panels = figure.subplots(down, across, squeeze=False).reshape(count, 4)
+    how: dict[str, Any] = {"interpolation": "nearest", "aspect": "auto", "origin": "lower" if northward else "upper"}
+    colours = colormaps["RdBu_r"].with_extremes(bad=HIDDEN)
     limit = 0.3 * extent  # three standard deviations of the training anomalies
     for number, row in enumerate(panels):
         for axes, (title, values, most) in zip(row, _maps(batch, image, number, extent, limit), strict=True):
-            drawn = axes.imshow(values, cmap=_colours(), vmin=-most, vmax=most, interpolation="nearest", aspect="auto")
+            drawn = axes.imshow(values, cmap=colours, vmin=-most, vmax=most, **how)
             missing = np.ma.masked_where(batch.valid[number, 0].cpu().numpy() == 1, np.ones_like(values))
-            axes.imshow(missing, cmap=_flat(MISSING), interpolation="nearest", aspect="auto")
+            axes.imshow(missing, cmap=ListedColormap([MISSING]), **how)
             axes.set(xticks=[], yticks=[])
-            if wide or number == 0:
+            if wide or number == 0 or title.startswith("error"):
                 axes.set_title(
                     f"{number + 1}: {title}" if wide else title, fontsize=9, loc="left" if wide else "center"
                 )
@@ -64,15 +70,3 @@ def _maps(batch: Batch, image: Images, number: int, extent: float, limit: float)
         ("recovered", values(image, UNKNOWN), limit),
         (f"error, RMSE {extent * rmse.item():.2g}", values(error, 0), limit / 3),
     ]
-
-
-def _colours() -> object:
-    colours = colormaps["RdBu_r"].copy()
-    colours.set_bad(HIDDEN)
-    return colours
-
-
-def _flat(colour: str) -> object:
-    from matplotlib.colors import ListedColormap
-
-    return ListedColormap([colour])

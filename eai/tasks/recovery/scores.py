@@ -83,7 +83,12 @@ class Scoring:
         self.noise = NOISE if data is None else data.noise
         self.extrapolates = isinstance(data, Patterns) and data.n_extrapolation > 0
         self.levels = (data.test_levels or []) if data else []
-        self.extent = float(data.scaling.extent) if isinstance(data, FieldImages) else None
+        self.extent: float | None = None
+        self.variable, self.northward = "", False  # its name with units; whether its first row is in the south
+        if isinstance(data, FieldImages):
+            self.extent = float(data.scaling.extent)
+            self.variable = f"{data.fields.long_names[0].replace('_', ' ')} ({data.fields.units[0]})"
+            self.northward = bool(data.fields.latitude[0, 0] < data.fields.latitude[-1, 0])
         self.downscale = data.corruption if data and isinstance(data.corruption, Downscale) else None
 
     def per_sample(self, batch: Batch, estimate: Images) -> Mapping[str, PerSample]:
