@@ -80,7 +80,7 @@ class FieldTrajectories(Trajectories):
         self.periods = split_times(self.fields, val_share, test_share, val_from, test_from, gap)
         months = len(np.unique(self.fields.months[self.periods.train]))
         most = (months - 1) // 2
-        require(harmonics <= most, "harmonics", f"at most {most}: training states are of {months} months", harmonics)
+        require(harmonics <= most, "harmonics", f"at most {most} (months with training states: {months})", harmonics)
         self.lengths: dict[Split, int] = {"train": nt, "val": nt_test, "test": nt_test}
         self.layout = layout_of(self.fields, missing_share)
         self.positions = self.layout.positions
@@ -98,8 +98,9 @@ class FieldTrajectories(Trajectories):
             length = self.history + self.lengths[split]
             self.starts[split] = self.history + starts_of(self.fields.times, steps, complete, length)
             name = "nt" if split == "train" else "nt_test"
-            told = f"fewer states: the {split} period has {complete.sum()} of {len(steps)} without missing values, and"
-            require(len(self.starts[split]) > 0, name, f"{told} none that begin so many in a row", length)
+            most = f"the {split} period has {len(steps)} states, {complete.sum()} without missing values"
+            told = f"fewer states: {most}, and none that begin {length} in a row"
+            require(len(self.starts[split]) > 0, name, told, self.lengths[split])
         return Anomalies(*fit.result(), self.layout, self.fields.variables, self.fields.units)
 
     anomalies: Anomalies

@@ -244,9 +244,12 @@ def test_longitude_goes_east(noisy: str) -> None:
     ("arguments", "message"),
     [
         ({"nt": 1}, r"nt: expected at least 2 states, got 1"),
-        ({"nt_test": 12}, r"nt_test: expected fewer states.*val period has 9 of 9.*got 12"),
-        ({"nt": 43}, r"nt: expected fewer states.*train period has 42 of 42.*got 43"),
-        ({"harmonics": 1}, r"harmonics: expected at most 0: training states are of 2 months, got 1"),
+        (
+            {"nt_test": 12},
+            r"nt_test: expected fewer states.*val period has 9 states, 9 without.*begin 12 in a row, got 12",
+        ),
+        ({"nt": 43}, r"nt: expected fewer states.*train period has 42 states, 42 without.*got 43"),
+        ({"harmonics": 1}, r"harmonics: expected at most 0 \(months with training states: 2\), got 1"),
         ({"history": -1}, r"history: expected 0 or more, got -1"),
         ({"missing_share": 1.0}, r"missing_share: expected 0 ≤ missing_share < 1, got 1\.0"),
     ],
