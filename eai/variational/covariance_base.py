@@ -117,7 +117,7 @@ def check_size(n: int) -> None:
         "covariance",
         f"at most {LARGEST_MATRIX:,} points where B is a dense matrix (beyond: a periodic grid, wider than the domain "
         "by the reach of B; or, on a bounded one, a Gaussian or separable = true)",
-        f"{n:,}",
+        n,
     )
 
 
@@ -132,10 +132,10 @@ class DenseCovariance(Covariance):
     values = FixedDouble()
 
     def __init__(self, matrix: Tensor, grid: Grid | None = None) -> None:
-        matrix = matrix.double()
         require(matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1], "matrix", "square", tuple(matrix.shape))
-        require(torch.allclose(matrix, matrix.T), "matrix", "symmetric", "an asymmetric one")
         check_size(len(matrix))
+        matrix = matrix.double()
+        require(torch.allclose(matrix, matrix.T), "matrix", "symmetric", "an asymmetric one")
         eigenvalues, eigenvectors = torch.linalg.eigh(matrix)
         super().__init__(eigenvalues, Kronecker([eigenvectors]), grid or as_grid(len(matrix)))
         self.values = matrix

@@ -188,12 +188,16 @@ class CircularConvolution(nn.Module):
     state's grid is. They are circular along periodic axes, and see zeros beyond bounded ones. Dilations 1, 2, 4, 8
     widen the view; a mean over the grid joins each block.
 
+    With ``smooth`` f passes through (B⁻¹ + ρ)⁻¹ ρ, ρ as in u: scales that B has little variance at, for which J makes
+    noise of the net expensive, are taken out of it. On a plane most scales are such.
+
     Args:
         cost: J.
         points: of the inner grid, for all axes or for each.
         channels: of the hidden fields.
         blocks: number of residual blocks; block i has dilation 2^(i mod 4).
         kernel: points of a convolution along each axis, odd.
+        smooth: take scales out of f at which B has little variance.
     """
 
     def __init__(
@@ -203,6 +207,7 @@ class CircularConvolution(nn.Module):
         channels: int = 24,
         blocks: int = 4,
         kernel: int = 5,
+        smooth: bool = False,
     ) -> None:
         super().__init__()
         grid = cost.covariance.grid
@@ -214,7 +219,7 @@ class CircularConvolution(nn.Module):
         require(kernel >= 1 and kernel % 2 == 1, "kernel", "an odd number of points", kernel)
         widest = 2 ** min(blocks - 1, 3) * (kernel // 2)
         require(widest <= min(shape), "points", f"at least {widest}, half the widest kernel", points)
-        self.cost, self.inner = cost, grid.resized(shape)
+        self.cost, self.inner, self.smooth = cost, grid.resized(shape), smooth
         convolution = nn.Conv1d if grid.d == 1 else nn.Conv2d
         self.lift = convolution(3, channels, 1)
         self.mix = nn.ModuleList(convolution(channels, channels, kernel, dilation=2 ** (i % 4)) for i in range(blocks))
@@ -234,7 +239,14 @@ class CircularConvolution(nn.Module):
         for mix, point in zip(self.mix, self.point, strict=True):
             mixed = nn.functional.silu(mix(self._padded(hidden, mix)))
             hidden = hidden + point(mixed + mixed.mean(space, keepdim=True))
-        return batch.xb + uniform + resample(self.read(hidden)[:, 0].flatten(1), inner, grid.shape)
+        correction = resample(self.read(hidden)[:, 0].flatten(1), inner, grid.shape)
+        if self.smooth:
+            correction = self._smoothed(correction, batch)
+        return batch.xb + uniform + correction
+
+    def _smoothed(self, correction: Float[Tensor, "b n"], batch: Batch) -> Float[Tensor, "b n"]:
+        near = self.cost.near(batch)
+        return self.cost.covariance.filter(correction, uniform_analysis_filter(*near) * observation_density(*near))
 
     def _padded(self, hidden: Tensor, mix: nn.Module) -> Tensor:
         """The fields with as many points around them as a convolution loses."""

@@ -148,16 +148,27 @@ class UnrolledSolver(nn.Module):
         first_guess: a net from Batch to analysis.
         steps: number of steps; each costs one Hessian product, as a step of conjugate gradients.
         unrolled: share of each training batch that takes the steps.
+        scale: e^{a_k} before training; null: 1, for a non-linear H e⁻⁵.
     """
 
-    def __init__(self, cost: VariationalCost, first_guess: nn.Module, steps: int = 6, unrolled: float = 0.125) -> None:
+    def __init__(
+        self,
+        cost: VariationalCost,
+        first_guess: nn.Module,
+        steps: int = 6,
+        unrolled: float = 0.125,
+        scale: float | None = None,
+    ) -> None:
         super().__init__()
         require(steps >= 1, "steps", "at least 1", steps)
         require(0 < unrolled <= 1, "unrolled", "0 < unrolled ≤ 1", unrolled)
+        require(scale is None or scale > 0, "scale", "null or above 0", scale)
         self.cost, self.first_guess, self.steps, self.unrolled = cost, first_guess, steps, unrolled
         # Where slopes decide what observations are worth, ρ is that of the steepest few: begin with B, nearly. And from
         # far away the steps have to stay conjugate to all before, which they do behind one preconditioner.
-        self.log_scale = nn.Parameter(torch.zeros(steps) if cost.operator.linear else torch.full((1,), -5.0))
+        linear = cost.operator.linear
+        first = (0.0 if linear else -5.0) if scale is None else math.log(scale)
+        self.log_scale = nn.Parameter(torch.full((steps if linear else 1,), first))
 
     def iterates(self, batch: Batch) -> list[Float[Tensor, "b n"]]:
         """The first guess and the state after each step."""
