@@ -128,3 +128,17 @@ def date_like(times: np.ndarray, name: str, text: str) -> Any:
         )
     except ValueError as error:
         raise ValueError(f"{name}: expected a date such as 2009-01-31, got {text!r}") from error
+
+
+def minutes_since_first(times: np.ndarray) -> tuple[np.ndarray, str, str]:
+    """Times as numbers (float64), their units and their calendar, as CF writes them.
+
+    Args:
+        times: numpy's datetime64, or cftime objects.
+    """
+    first = times[0]
+    if times.dtype.kind == "M":
+        minutes = (times - first) / np.timedelta64(1, "m")
+        return minutes, f"minutes since {np.datetime_as_string(first, 's').replace('T', ' ')}", "standard"
+    minutes = np.array([(time - first).total_seconds() / 60 for time in times])
+    return minutes, f"minutes since {first.isoformat(sep=' ')}", str(first.calendar)

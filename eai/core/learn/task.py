@@ -104,6 +104,13 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
     def prepare(self, data: DataModule[B]) -> None:
         """Take from the training data what scales and scores need, into buffers. By default nothing."""
 
+    def make_room(self, weights: Mapping[str, Tensor]) -> None:
+        """Make the buffers that :meth:`prepare` would have made, to be loaded where the data are absent.
+
+        Args:
+            weights: of the checkpoint, by name. By default nothing is made.
+        """
+
     def measure(self, data: DataModule[B]) -> Mapping[str, Mapping[str, float]]:
         """Further costs of methods for ``measurements.json``, beside the seconds per sample. By default none."""
         return {}

@@ -12,9 +12,9 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from eai.core.config import check_experiment, refuse_shared, resolve
+from eai.core.config import build, check_experiment, refuse_shared, resolve
 from eai.core.directory import RunDirectory
-from eai.core.errors import ConfigError
+from eai.core.errors import ConfigError, MissingFileError
 from eai.core.learn.data import DataModule
 from eai.core.learn.task import Task
 from eai.core.run.build import build_data_and_task, preflight
@@ -32,11 +32,28 @@ NODES = ("shared", "data", "model", "accelerator")
 
 @dataclass(frozen=True)
 class Run:
-    """A run, loaded: its configuration, its task with the best weights, and its data."""
+    """A run, loaded: its configuration, its task with the best weights, and its data.
+
+    Args:
+        config: resolved.
+        module: in eval mode.
+        found: the data, or why there are none here.
+    """
 
     config: DictConfig
     module: Task
-    data: DataModule[Any]
+    found: DataModule[Any] | MissingFileError
+
+    @property
+    def data(self) -> DataModule[Any]:
+        """The data, set up.
+
+        Raises:
+            ConfigError: their files do not exist here; the module predicts without them.
+        """
+        if isinstance(self.found, MissingFileError):
+            raise ConfigError(f"data.{self.found}") from self.found
+        return self.found
 
 
 def load_run(run_dir: str | Path, overrides: Sequence[str] = ()) -> Run:
@@ -51,9 +68,22 @@ def load_run(run_dir: str | Path, overrides: Sequence[str] = ()) -> Run:
         raise ConfigError(f"{strangers[0]}: cannot change in a loaded run; expected only {', '.join(NODES)}")
     with isolate_rng(include_cuda=False):
         cfg, experiment, changed = _configured(run, wanted)
-        data, task = _build_fitting(cfg, experiment, changed, run)
+        try:
+            data, task = _build_fitting(cfg, experiment, changed, run)
+        except ConfigError as error:
+            if not isinstance(error.__cause__, MissingFileError):
+                raise
+            return Run(cfg, _without_data(cfg, run).eval(), error.__cause__)
         data.setup()
     return Run(cfg, task.eval(), data)
+
+
+def _without_data(cfg: DictConfig, run: RunDirectory) -> Task:
+    """The task alone, with what it once took from the data as the checkpoint has it."""
+    task: Task = build(cfg, "model")
+    task.make_room(check_checkpoint(run.best)["state_dict"])
+    load_weights(task, run.best)
+    return task
 
 
 def evaluate(cfg: DictConfig) -> tuple[float, RunDirectory]:

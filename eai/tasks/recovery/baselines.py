@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,13 +14,15 @@ from eai.tasks.recovery.bounds import exact_posterior, known_class, noisy_poster
 from eai.tasks.recovery.calibration import Calibrated, Method
 from eai.tasks.recovery.classical import classical_methods
 from eai.tasks.recovery.corruptions import GaussianNoise, Images, Levels
-from eai.tasks.recovery.data import Batch, ImageData, Patterns
+from eai.tasks.recovery.data import UNKNOWN, Batch, ImageData, Patterns
 from eai.tasks.recovery.downscaling import Downscale
+from eai.tasks.recovery.netcdf import FieldImages
 from eai.tasks.recovery.patterns import NOISE, class_means
 from eai.tasks.recovery.statistical import Analogues, LinearRegression, OptimalInterpolation
 
 # Error s of optimal interpolation, scale s of analogues: in units of σ where noise is Gaussian, else of grey values.
 ERRORS, NOISE_FACTORS = (0.01, 0.03, 0.1, 0.2, 0.4), (0.6, 0.7, 0.85, 1.0, 1.2)
+FIELD_ERRORS = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)  # of s, where anomalies have a standard deviation of 0.1
 SCALES, NOISE_SCALES = (0.1, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0), (1.0, 2.0, 3.0, 5.0, 7.0, 10.0)
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)  # λ of the linear regression, in grey values²
 REGRESSED_PIXELS = 4096  # a regression of more would take minutes to fit
@@ -43,6 +46,12 @@ def class_mean(batch: Batch) -> Float[Tensor, "b 1 h w"]:
     return class_means(height, width).to(batch.x.device)[batch.label][:, None]
 
 
+def known_mean(batch: Batch) -> Float[Tensor, "1 1 h w"]:
+    """The mean of the images where they are known, ½ where none is."""
+    count = batch.valid.sum(0, keepdim=True)
+    return torch.where(count > 0, (batch.x * batch.valid).sum(0, keepdim=True) / count.clamp(min=1), UNKNOWN)
+
+
 def references(data: ImageData, classical: bool) -> Mapping[str, Method]:
     """All methods that make sense for these data, by name; without ``classical`` those of scikit-image stay out.
 
@@ -51,8 +60,10 @@ def references(data: ImageData, classical: bool) -> Mapping[str, Method]:
     """
     corruption = data.corruption
     train = data.generate("train", split_generator(data.seed, "train", device=data.device))
-    mean = train.x.mean(0, keepdim=True)
+    mean = known_mean(train)
     blind: dict[str, Method] = {"pattern_mean": lambda batch: mean.to(batch.x.device).expand_as(batch.x)}
+    if isinstance(data, FieldImages):
+        blind = {"climatology": lambda batch: torch.full_like(batch.y, UNKNOWN)}
     if corruption.exact and not corruption.hides:
         return {**blind, **bounds(data)}
     methods: dict[str, Method] = {"input": lambda batch: batch.y, "mean_fill": mean_fill, **blind}
@@ -76,7 +87,8 @@ def learned(data: ImageData, train: Batch) -> Mapping[str, Method]:
     def calibrated(method: Callable[[Batch, Levels], Images], grid: Sequence[float], per_level: bool = told) -> Method:
         return Calibrated(method, grid, data, per_level, CALIBRATION_SAMPLES)
 
-    optimal = calibrated(OptimalInterpolation(train.x, corruption), NOISE_FACTORS if told else ERRORS)
+    errors = NOISE_FACTORS if told else FIELD_ERRORS if isinstance(data, FieldImages) else ERRORS
+    optimal = calibrated(OptimalInterpolation(train, corruption), errors)
     methods: dict[str, Method] = {"optimal_interpolation" if corruption.hides or coarse else "wiener": optimal}
     if not corruption.hides and data.height * data.width <= REGRESSED_PIXELS:
         methods["linear_regression"] = calibrated(LinearRegression(train), PENALTIES, per_level=False)

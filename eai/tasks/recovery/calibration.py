@@ -39,8 +39,12 @@ class Calibrated:
     def __call__(self, batch: Batch) -> Images:
         if self.parameter is None:
             val = self._data.batch("val", self._samples)
-            self.parameter = min(self._grid, key=lambda p: float((self._applied(val, p) - val.x).square().mean()))
+            self.parameter = min(self._grid, key=lambda p: self._error(val, p))
         return self._applied(batch, self.parameter)
+
+    def _error(self, batch: Batch, parameter: float) -> float:
+        squares = (self._applied(batch, parameter) - batch.x).square()
+        return float((squares * batch.valid).sum() / batch.valid.sum().clamp(min=1))
 
     def _applied(self, batch: Batch, parameter: float) -> Images:
         unit = batch.level.clamp(min=1e-3) if self._per_level else torch.ones_like(batch.level)

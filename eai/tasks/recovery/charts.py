@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from eai.core.learn.data import split_generator
 from eai.core.palette import BLACK, GREEN, INPUT, ORANGE, PREDICTION, PURPLE, SKY, new_figure
 from eai.tasks.recovery.corruptions import Images
-from eai.tasks.recovery.data import Batch, ImageData
+from eai.tasks.recovery.data import UNKNOWN, Batch, ImageData, pixel_mean
 from eai.tasks.recovery.downscaling import Downscale
 from eai.tasks.recovery.scores import psnr
 
@@ -41,10 +41,11 @@ def by_level(data: ImageData, methods: Mapping[str, Callable[[Batch], Images]], 
     scores: dict[str, list[float]] = {name: [] for name in methods}
     for level in levels:
         strength = torch.full((len(clean.x),), float(level), device=clean.x.device)
-        y, mask, _ = data.corruption(clean.x, split_generator(data.seed, "test", 1, data.device), strength)
-        batch = Batch(*(field.to(device) for field in clean._replace(y=y, mask=mask, level=strength)))
+        corrupted = data.again(clean, split_generator(data.seed, "test", 1, data.device), strength)
+        batch = Batch(*(field.to(device) for field in corrupted))
         for name, method in methods.items():
-            scores[name].append(psnr((method(batch) - batch.x).square().mean()).item())
+            error, count = pixel_mean((method(batch) - batch.x).square(), batch.valid)
+            scores[name].append(psnr((error * count).sum() / count.sum()).item())
     return score_by_level(levels, scores, (low, high), data.corruption.unit)
 
 
@@ -66,6 +67,7 @@ def spectrum(data: ImageData, methods: Mapping[str, Callable[[Batch], Images]], 
     """The isotropic spectrum of the truth and of each method on test images."""
     batch = Batch(*(field.to(device) for field in data.batch("test", 200)))
     images = {"truth": batch.x, **{name: method(batch) for name, method in methods.items()}}
+    images = {name: torch.where(batch.valid == 1, image, UNKNOWN) for name, image in images.items()}
     power = {name: isotropic_power(image) for name, image in images.items()}
     factor = data.corruption.factor if isinstance(data.corruption, Downscale) else 1
     return spectra(power["truth"][0], {name: values for name, (_, values) in power.items()}, factor)

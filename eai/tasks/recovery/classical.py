@@ -14,7 +14,7 @@ from torch.nn import functional
 from eai.core.learn.data import DataModule
 from eai.tasks.recovery.calibration import Calibrated, Method
 from eai.tasks.recovery.corruptions import Corruption, GaussianNoise, Images, Levels
-from eai.tasks.recovery.data import Batch
+from eai.tasks.recovery.data import Batch, pixel_mean
 
 log = logging.getLogger("eai")
 # Weight of total variation and h of non-local means, in units of σ where the noise is Gaussian, else of grey values.
@@ -22,9 +22,15 @@ WEIGHTS, STRENGTHS = (0.1, 0.2, 0.3, 0.45, 0.7), (0.2, 0.3, 0.4, 0.5, 0.6)
 GREY_WEIGHTS, GREY_STRENGTHS = (0.03, 0.1, 0.2, 0.4), (0.05, 0.1, 0.2, 0.3)
 
 
+def _whole(batch: Batch) -> Images:
+    """y, with the mean of each image in pixels that are missing: for methods that do not know of missing pixels."""
+    mean, _ = pixel_mean(batch.y, batch.mask)
+    return torch.where(batch.valid == 1, batch.y, mean[:, None, None, None])
+
+
 def median(batch: Batch) -> Images:
     """The median of 3 × 3 pixels of y, reflected at the edges."""
-    patches = functional.unfold(functional.pad(batch.y, (1, 1, 1, 1), mode="reflect"), 3)
+    patches = functional.unfold(functional.pad(_whole(batch), (1, 1, 1, 1), mode="reflect"), 3)
     return patches.median(1).values.view_as(batch.y)
 
 
@@ -60,7 +66,7 @@ def total_variation(batch: Batch, weight: Levels) -> Images:
     """Chambolle's total-variation denoising (2004), with a weight for each sample."""
     from skimage.restoration import denoise_tv_chambolle
 
-    pairs = zip(batch.y[:, 0].cpu().numpy(), weight.tolist(), strict=True)
+    pairs = zip(_whole(batch)[:, 0].cpu().numpy(), weight.tolist(), strict=True)
     return _stacked([denoise_tv_chambolle(y, weight=w, max_num_iter=50) for y, w in pairs], batch)
 
 
@@ -73,7 +79,7 @@ def non_local_means(batch: Batch, strength: Levels, told: bool) -> Images:
     from skimage.restoration import denoise_nl_means
 
     sigma = batch.level if told else torch.zeros_like(batch.level)
-    samples = zip(batch.y[:, 0].cpu().numpy(), strength.tolist(), sigma.tolist(), strict=True)
+    samples = zip(_whole(batch)[:, 0].cpu().numpy(), strength.tolist(), sigma.tolist(), strict=True)
     options = {"patch_size": 5, "patch_distance": 9, "fast_mode": not told}
     return _stacked([denoise_nl_means(y, h=h, sigma=s, **options) for y, h, s in samples], batch)
 

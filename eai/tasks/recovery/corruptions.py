@@ -16,8 +16,16 @@ Images = Float[Tensor, "b 1 h w"]
 Levels = Float[Tensor, " b"]
 
 
-def _range(name: str, value: float | Sequence[float]) -> tuple[float, float]:
-    """(smallest, largest) of a number or of a pair of numbers."""
+def span(name: str, value: float | Sequence[float]) -> tuple[float, float]:
+    """(smallest, largest) of a number or of a pair of numbers.
+
+    Args:
+        name: of the argument, for the message.
+        value: that came.
+
+    Raises:
+        ValueError: it is neither.
+    """
     ends = (value, value) if isinstance(value, (int, float)) else tuple(value)
     require(len(ends) == 2 and ends[0] <= ends[1], name, "a number or [smallest, largest]", value)
     return float(ends[0]), float(ends[1])
@@ -91,7 +99,7 @@ class GaussianNoise(Corruption):
     hides, unit = False, "noise σ (grey value, 0 to 1)"
 
     def __init__(self, sigma: float | Sequence[float] = 0.2, clip: bool = True) -> None:
-        self.levels, self.clip = _range("sigma", sigma), clip
+        self.levels, self.clip = span("sigma", sigma), clip
         require(self.levels[0] >= 0, "sigma", "0 or more", sigma)
         self.likelihood = GaussianLikelihood(clip)
 
@@ -111,7 +119,7 @@ class SaltAndPepper(Corruption):
     hides, unit = False, "fraction of pixels replaced"
 
     def __init__(self, fraction: float | Sequence[float] = 0.1) -> None:
-        self.levels = _range("fraction", fraction)
+        self.levels = span("fraction", fraction)
         require(self.levels[0] >= 0 and self.levels[1] <= 1, "fraction", "0 ≤ fraction ≤ 1", fraction)
 
     def apply(self, x: Images, level: Levels, generator: torch.Generator) -> tuple[Images, Images]:
@@ -134,7 +142,7 @@ class Block(Corruption):
     integer, exact, unit = True, True, "block edge (pixels)"
 
     def __init__(self, size: int | Sequence[int] = 10, fill: float = 0.0) -> None:
-        self.levels, self.fill = _range("size", size), fill
+        self.levels, self.fill = span("size", size), fill
         require(self.levels[0] >= 1, "size", "at least 1", size)
         require(0 <= fill <= 1, "fill", "0 ≤ fill ≤ 1", fill)
 
@@ -175,7 +183,7 @@ class RandomPixels(Corruption):
     exact, unit = True, "fraction of pixels hidden"
 
     def __init__(self, fraction: float | Sequence[float] = 0.5) -> None:
-        self.levels = _range("fraction", fraction)
+        self.levels = span("fraction", fraction)
         require(self.levels[0] >= 0 and self.levels[1] <= 1, "fraction", "0 ≤ fraction ≤ 1", fraction)
 
     def apply(self, x: Images, level: Levels, generator: torch.Generator) -> tuple[Images, Images]:
@@ -194,7 +202,7 @@ class Stripes(Corruption):
     exact, unit = True, "fraction of rows hidden"
 
     def __init__(self, fraction: float | Sequence[float] = 0.3) -> None:
-        self.levels = _range("fraction", fraction)
+        self.levels = span("fraction", fraction)
         require(self.levels[0] >= 0 and self.levels[1] <= 1, "fraction", "0 ≤ fraction ≤ 1", fraction)
 
     def apply(self, x: Images, level: Levels, generator: torch.Generator) -> tuple[Images, Images]:

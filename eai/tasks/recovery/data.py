@@ -17,13 +17,17 @@ from eai.tasks.recovery.corruptions import Corruption, Images, Levels
 from eai.tasks.recovery.patterns import CLASSES, NOISE, draw
 from eai.tasks.recovery.varied import fields, varied
 
+UNKNOWN = 0.5  # the value of x where it is missing
+
 
 class Batch(NamedTuple):
     """b images of h × w pixels, values in [0, 1].
 
     ``y`` is what the net sees, ``mask`` 1 where a pixel was seen and 0 where it is hidden, ``x`` the clean
-    image, ``label`` its position in the data's ``classes``, ``level`` the strength of its corruption, and ``beyond``
-    whether it is a pattern that lies outside the range of those in training: extrapolation, with scores of its own.
+    image, ``label`` its position in the data's ``classes``, ``level`` the strength of its corruption, ``beyond``
+    whether it is a pattern that lies outside the range of those in training: extrapolation, with scores of its own, and
+    ``valid`` 1 where x is known and 0 where it is missing in a file, as on land: there y and mask are 0, x is ½, and no
+    loss and no score looks.
     """
 
     y: Float[Tensor, "b 1 h w"]
@@ -32,6 +36,13 @@ class Batch(NamedTuple):
     label: Int[Tensor, " b"]
     level: Float[Tensor, " b"]
     beyond: Bool[Tensor, " b"]
+    valid: Float[Tensor, "b 1 h w"]
+
+
+def pixel_mean(squares: Images, chosen: Images) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """Mean of each image's chosen pixels (0 if there are none), and their number."""
+    count = chosen.sum((1, 2, 3))
+    return (squares * chosen).sum((1, 2, 3)) / count.clamp(min=1), count
 
 
 class ImageData(DataModule[Batch]):
@@ -76,18 +87,38 @@ class ImageData(DataModule[Batch]):
 
     @abstractmethod
     def clean(self, split: Split, generator: torch.Generator) -> tuple[Images, Int[Tensor, " b"]]:
-        """Clean images and their labels."""
+        """Clean images, NaN where a pixel is missing, and their labels."""
 
     def generate(self, split: Split, generator: torch.Generator) -> Batch:
         return self.corrupted(*self.clean(split, generator), split, generator)
 
     def corrupted(
-        self, x: Images, label: Int[Tensor, " b"], split: Split, generator: torch.Generator, beyond: bool = False
+        self,
+        x: Images,
+        label: Int[Tensor, " b"],
+        split: Split,
+        generator: torch.Generator,
+        beyond: bool = False,
     ) -> Batch:
-        """The batch of clean images, corrupted as ``split`` demands."""
+        """The batch of clean images, corrupted as ``split`` demands; what is NaN in x is missing."""
         levels = None if split == "train" or self.test_levels is None else self._shares(len(x), generator.device)
+        valid = x.isfinite().to(x.dtype)
+        x = torch.where(valid == 1, x, UNKNOWN)
         y, mask, level = self.corruption(x, generator, levels)
-        return Batch(y, mask, x, label, level, torch.full_like(label, beyond, dtype=torch.bool))
+        apart = torch.full_like(label, beyond, dtype=torch.bool)
+        return Batch(torch.where(valid == 1, y, 0.0), mask * valid, x, label, level, apart, valid)
+
+    def again(self, batch: Batch, generator: torch.Generator, level: Levels) -> Batch:
+        """The same images with another corruption.
+
+        Args:
+            batch: of the images.
+            generator: of its random numbers.
+            level: its strength for each image.
+        """
+        y, mask, _ = self.corruption(batch.x, generator, level)
+        y = torch.where(batch.valid == 1, y, 0.0)
+        return batch._replace(y=y, mask=mask * batch.valid, level=level)
 
     def _shares(self, count: int, device: torch.device) -> Levels:
         # Neighbours differ in level, and each class meets each level.

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from eai.core.errors import require
+from eai.core.errors import MissingFileError, require
 from eai.core.learn.data import SPLITS, Split
 from eai.tasks.recovery.corruptions import Corruption, Images
 from eai.tasks.recovery.data import ImageData
@@ -57,9 +57,11 @@ def find_images(path: Path) -> list[str]:
     """Names of all images in a folder and its subfolders, relative to it and in order; hidden ones are left out.
 
     Raises:
-        ValueError: there is no such folder, it holds too few images, or a file that is none.
+        MissingFileError: there is no such folder.
+        ValueError: it holds too few images, or a file that is none.
     """
-    require(path.is_dir(), "path", "a folder of PNG, JPEG or .npy images", str(path))
+    if not path.is_dir():
+        raise MissingFileError(f"path: expected a folder of PNG, JPEG or .npy images, got {str(path)!r}")
     found = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
     files = [file for file in found if not any(part.startswith(".") for part in file.parts)]
     for file in files:

@@ -7,18 +7,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from eai.core.errors import require
-from eai.tasks.recovery.data import Batch
+from eai.tasks.recovery.data import Batch, pixel_mean
 from eai.tasks.recovery.nets import Reconstruction
 
 
 class MSELoss(nn.Module):
-    """``reconstruction`` = mean over pixels of (x̂ − x)²."""
+    """``reconstruction`` = mean over known pixels of (x̂ − x)²."""
 
     def __init__(self) -> None:
         super().__init__()
 
     def forward(self, output: Reconstruction, batch: Batch) -> dict[str, Float[Tensor, " b"]]:
-        return {"reconstruction": (output.image - batch.x).square().mean((1, 2, 3))}
+        return {"reconstruction": pixel_mean((output.image - batch.x).square(), batch.valid)[0]}
 
 
 def kl_to_standard_normal(mean: Float[Tensor, "b k"], logvar: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
@@ -27,7 +27,7 @@ def kl_to_standard_normal(mean: Float[Tensor, "b k"], logvar: Float[Tensor, "b k
 
 
 class ELBOLoss(nn.Module):
-    """−ELBO: ``reconstruction`` = Σ (x̂ − x)²/2v + (n/2) log 2v over n pixels, ``kl`` = β KL(q(z|y) ‖ N(0, I)).
+    """−ELBO: ``reconstruction`` = Σ (x̂ − x)²/2v + (n/2) log 2v over n known pixels, ``kl`` = β KL(q(z|y) ‖ N(0, I)).
 
     With v = ½ and β = 1 this is the loss of slide 2.2's VAE. Slide 2.2 adds up the samples of a batch where we
     average: a constant factor, to which Adam does not react.
@@ -63,7 +63,7 @@ class ELBOLoss(nn.Module):
         if self.training and self.warmup_steps:
             weight *= min(1.0, self.steps.item() / self.warmup_steps)
             self.steps += 1
-        squares = (output.image - batch.x).square().sum((1, 2, 3))
+        mean_square, count = pixel_mean((output.image - batch.x).square(), batch.valid)
         log = self.log_twice_variance
-        reconstruction = squares / log.exp() + batch.x[0].numel() / 2 * log
+        reconstruction = count * (mean_square / log.exp() + log / 2)
         return {"reconstruction": reconstruction, "kl": weight * kl_to_standard_normal(mean, logvar)}

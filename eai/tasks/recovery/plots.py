@@ -13,7 +13,7 @@ from matplotlib.patches import Circle
 from torch import Tensor
 
 from eai.core.palette import BLACK, BLUE, GREEN, INPUT, ORANGE, PREDICTION, PURPLE, RED, SKY, new_figure
-from eai.tasks.recovery.data import Batch
+from eai.tasks.recovery.data import Batch, pixel_mean
 from eai.tasks.recovery.patterns import CLASSES
 from eai.tasks.recovery.scores import psnr
 
@@ -39,13 +39,14 @@ def recoveries(batch: Batch, image: Float[Tensor, "b 1 h w"], names: Sequence[st
         half, row = divmod(i, rows)
         triple = panels[row, 4 * half : 4 * half + 4]
         for axes, pixels, title in zip(triple[:3], images, ("original", "corrupted", "recovered"), strict=True):
-            axes.imshow(pixels[i, 0].cpu().numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes.imshow(_known(pixels, batch.valid, i), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axes.set_frame_on(True)
             if row == 0:
                 axes.set_title(title)
             if pixels is not batch.x:
-                axes.set_xlabel(_quality((pixels[i] - batch.x[i]).square().mean()), fontsize=9)
-        error = (image[i, 0].detach() - batch.x[i, 0]).cpu().numpy()
+                squares = (pixels[i : i + 1] - batch.x[i : i + 1]).square()
+                axes.set_xlabel(_quality(pixel_mean(squares, batch.valid[i : i + 1])[0]), fontsize=9)
+        error = _known(image.detach() - batch.x, batch.valid, i)
         triple[3].imshow(error, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
         triple[3].set_frame_on(True)
         if row == 0:
@@ -55,7 +56,12 @@ def recoveries(batch: Batch, image: Float[Tensor, "b 1 h w"], names: Sequence[st
     return figure
 
 
-def _quality(mse: Float[Tensor, ""]) -> str:
+def _known(image: Float[Tensor, "b 1 h w"], valid: Float[Tensor, "b 1 h w"], number: int) -> np.ndarray:
+    """Values of an image for a map, NaN where it is missing."""
+    return torch.where(valid == 1, image, torch.nan)[number, 0].cpu().numpy()
+
+
+def _quality(mse: Float[Tensor, " 1"]) -> str:
     return f"{psnr(mse).item():.1f} dB" if mse > 0 else "identical"
 
 

@@ -56,36 +56,59 @@ class OptimalInterpolation:
     gradients, all samples at once.
 
     Args:
-        images: the training images.
+        train: the training images.
         corruption: of the data.
     """
 
     TOLERANCE, ITERATIONS = 1e-4, 500
 
-    def __init__(self, images: Images, corruption: Corruption) -> None:
-        self._images, self._corruption = images, corruption
+    def __init__(self, train: Batch, corruption: Corruption) -> None:
+        self._train, self._corruption = train, corruption
 
     @cached_property
     def _prior(self) -> tuple[float, Float[Tensor, "h wf"]]:
         """m, and the variance of each Fourier mode of the images (norm "ortho")."""
-        mean = self._images.mean(dtype=torch.float64).item()
-        power = isotropic(torch.fft.fft2(self._images - mean, norm="ortho").abs().square().mean((0, 1)))
-        return mean, power[:, : power.shape[1] // 2 + 1]
+        return stationary_prior(self._train)
 
     def __call__(self, batch: Batch, error: Levels) -> Images:
         mean, spectrum = self._prior[0], self._prior[1].to(batch.y.device)
-        variance, size = error.square()[:, None, None, None], batch.y.shape[-2:]
+        variance = error.square()[:, None, None, None]
 
-        def spread(v: Images) -> Images:
-            return torch.fft.irfft2(torch.fft.rfft2(v) * spectrum, s=size)
+        def project(image: Images) -> Images:
+            return self._corruption.project(image, batch.mask)
 
         def system(v: Images) -> Images:
-            return self._corruption.project(spread(v), batch.mask) + variance * v
+            return project(spread(v, spectrum)) + variance * v
 
-        innovation = self._corruption.project(batch.y - mean, batch.mask)
-        weights = conjugate_gradients(system, innovation, self.TOLERANCE, self.ITERATIONS)
-        image = (mean + spread(weights)).clamp(0, 1)
+        weights = conjugate_gradients(system, project(batch.y - mean), self.TOLERANCE, self.ITERATIONS)
+        image = (mean + spread(weights, spectrum)).clamp(0, 1)
         return torch.where(batch.mask == 1, batch.y, image) if self._corruption.exact else image
+
+
+def stationary_prior(train: Batch) -> tuple[float, Float[Tensor, "h wf"]]:
+    """The mean of the known pixels, and the variance of each Fourier mode (norm "ortho") of the anomalies from it.
+
+    The variance is the mean over all images and over all modes of equal wavelength; unknown pixels count as the mean,
+    which is made up for by dividing by the known share.
+
+    Args:
+        train: the training images.
+    """
+    share = train.valid.mean(dtype=torch.float64).item()
+    mean = (train.x * train.valid).mean(dtype=torch.float64).item() / share
+    anomalies = (train.x - mean) * train.valid
+    power = isotropic(torch.fft.fft2(anomalies, norm="ortho").abs().square().mean((0, 1))) / share
+    return mean, power[:, : power.shape[1] // 2 + 1]
+
+
+def spread(v: Images, spectrum: Float[Tensor, "h wf"]) -> Images:
+    """B v for a periodic, stationary covariance B.
+
+    Args:
+        v: images.
+        spectrum: the variances of the Fourier modes.
+    """
+    return torch.fft.irfft2(torch.fft.rfft2(v) * spectrum, s=v.shape[-2:])
 
 
 def isotropic(power: Float[Tensor, "h w"]) -> Float[Tensor, "h w"]:

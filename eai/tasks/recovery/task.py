@@ -17,6 +17,8 @@ Scores (``val/…`` and ``test/…``; values in [0, 1]; means over all samples o
   ``data.n_extrapolation`` test samples of varied patterns whose frequency lies above all those of training; no other
   score has a share in them. The other test samples have frequencies and contrasts that training leaves out but
   surrounds: interpolation.
+* ``rmse``, ``rmse_hidden`` = root mean square error over all, over the hidden pixels, in the variable's units. Only for
+  fields from a file, whose missing pixels no score looks at.
 * ``consistency`` = root mean square of A x̂ − A x, A the coarsening; ``spectrum_ratio`` = power of x̂ over that of x at
   wavelengths that the coarse grid cannot hold (below 2 f pixels): 1 is as rough as the truth. Downscaling only.
 
@@ -26,8 +28,9 @@ varies by more than 0.01 over the validation data (Burda et al. 2016).
 An MSE is floored at 1e-10 before its logarithm is taken, so that identical images have 100 dB, not infinity.
 
 Baselines: ``input``, the corrupted image itself; ``mean_fill``, hidden pixels replaced by the mean of the seen ones;
-``pattern_mean``, the mean training image. Without a corruption, the first two would have 100 dB by copying, which tells
-nothing of a net that must squeeze an image through a code: they are left out. Others, where they apply:
+``pattern_mean``, the mean training image, or for fields from a file ``climatology``, the mean of each month in the
+training period. Without a corruption, the first two would have 100 dB by copying, which tells nothing of a net that
+must squeeze an image through a code: they are left out. Others, where they apply:
 
 * hidden pixels: ``nearest``, ``biharmonic``;
 * noise: ``median``, ``total_variation``, ``non_local_means``, each with one number calibrated on validation data; where
@@ -46,26 +49,27 @@ likelihood; ``class_mean``, told the class and seeing no pixel.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from eai.core.errors import ConfigError
-from eai.core.learn.data import DataModule, widened
+from eai.core.learn.data import DataModule, split_generator, widened
 from eai.core.learn.export import Variable
 from eai.core.learn.figures import Drawing
 from eai.core.learn.ranks import gather
 from eai.core.learn.scores import PerSample
 from eai.core.learn.task import Task
-from eai.tasks.recovery import export, plots
+from eai.tasks.recovery import closing, export, plots, plots_fields
 from eai.tasks.recovery.baselines import references
-from eai.tasks.recovery.charts import by_level, spectrum
-from eai.tasks.recovery.corruptions import NoCorruption
 from eai.tasks.recovery.data import Batch, ImageData
-from eai.tasks.recovery.downscaling import Downscale
+from eai.tasks.recovery.filling import CorrectedInterpolation
+from eai.tasks.recovery.netcdf import FieldImages
 from eai.tasks.recovery.nets import VAE, Reconstruction
 from eai.tasks.recovery.patterns import CLASSES
+from eai.tasks.recovery.scaling import FieldScaling
 from eai.tasks.recovery.scores import Scoring, active_units
 
 Images = Float[Tensor, "b 1 h w"]
@@ -97,8 +101,37 @@ class Recovery(Task[Batch, Reconstruction, Tensor]):
         # Convolutions on a CPU are a sixth faster so; dense layers do not mind.
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.scoring = Scoring(None)
+        self.scaling = None
         self._codes: list[Tensor] = []
         self._references: tuple[ImageData, Mapping[str, Callable[[Batch], Images]]] | None = None
+
+    scaling: FieldScaling | None
+
+    def prepare(self, data: DataModule[Batch]) -> None:
+        if isinstance(data, FieldImages):
+            self.scaling = deepcopy(data.scaling)
+        if isinstance(self.net, CorrectedInterpolation) and isinstance(data, ImageData):
+            self.net.fit(data.generate("train", split_generator(data.seed, "train", device=data.device)))
+
+    def make_room(self, weights: Mapping[str, Tensor]) -> None:
+        if "scaling.climatology" in weights:
+            self.scaling = FieldScaling(torch.zeros_like(weights["scaling.climatology"]), 1.0)
+
+    @torch.no_grad()
+    def fill(self, values: Float[Tensor, "b ny nx"], months: Int[Tensor, " b"]) -> Float[Tensor, "b ny nx"]:
+        """Fields of the variable that the net was trained on, with their gaps filled; NaN where training knew nothing.
+
+        Args:
+            values: on the grid of the training data, in the variable's units, NaN where missing.
+            months: of each field, 1 to 12.
+
+        Raises:
+            ValueError: the net was not trained on fields of a file.
+        """
+        if self.scaling is None:
+            raise ValueError("fill: expected a net trained on data=recovery/netcdf, which have a climatology")
+        batch = self.transfer_batch_to_device(self.scaling.batch(values, months), self.device, 0)
+        return self.scaling.values(self.predict(batch), months)
 
     def check_data(self, data: DataModule[Batch]) -> None:
         if not isinstance(data, ImageData):
@@ -109,7 +142,7 @@ class Recovery(Task[Batch, Reconstruction, Tensor]):
         height, width = data.height, data.width
         grey = torch.full((1, 1, height, width), 0.5)
         label, level, beyond = (torch.zeros(1, dtype=kind) for kind in (torch.int64, torch.float32, torch.bool))
-        batch = Batch(grey, torch.ones_like(grey), grey, label, level, beyond)
+        batch = Batch(grey, torch.ones_like(grey), grey, label, level, beyond, torch.ones_like(grey))
         # In evaluation mode, so that no random number is used up.
         self.eval()
         try:
@@ -165,65 +198,20 @@ class Recovery(Task[Batch, Reconstruction, Tensor]):
         return export.variables(data, batch, estimates)
 
     def figures(self, batch: Batch, estimate: Images) -> Mapping[str, Drawing]:
-        return {"recoveries": plots.recoveries(batch, estimate, self.scoring.classes)}
+        return {"recoveries": self._recoveries(batch, estimate)}
 
     @torch.no_grad()
     def closing_figures(self, data: DataModule[Batch], batch: Batch, estimate: Images) -> Mapping[str, Drawing]:
-        labels, network, corrupted, codes = [], [], [], []
-        for cpu_batch in data.test_dataloader():
-            inside = Batch(*(field[~cpu_batch.beyond] for field in cpu_batch))
-            part = self.transfer_batch_to_device(inside, self.device, 0)
-            output = self(part)
-            labels.append(part.label)
-            network.append((output.image - part.x).square().mean((1, 2, 3)))
-            corrupted.append((part.y - part.x).square().mean((1, 2, 3)))
-            codes += [] if output.mean is None else [output.mean]
-        label = torch.cat(labels)
-        mse = {"network": torch.cat(network)}
-        if any(part.any() for part in corrupted):
-            mse["corrupted input"] = torch.cat(corrupted)
-        drawings: dict[str, Drawing] = {}
-        if len(self.scoring.classes) > 1:
-            drawings["class_mse"] = plots.class_mse(label, mse, self.scoring.classes)
+        assert isinstance(data, ImageData)
         # The final samples are one of each class; those drawn in training are fewer.
         one_of_each = self.transfer_batch_to_device(data.batch("test", len(CLASSES)), self.device, 0)
-        drawings["recoveries"] = plots.recoveries(one_of_each, self.predict(one_of_each), self.scoring.classes)
-        if codes and codes[0].shape[1] == 2:
-            drawings["latent_space"] = plots.latent_space(torch.cat(codes), label, self.scoring.classes)
+        drawings: dict[str, Drawing] = {"recoveries": self._recoveries(one_of_each, self.predict(one_of_each))}
+        drawings |= closing.of_test_data(self, data)
         if isinstance(self.net, VAE):
-            drawings |= self._decoded(self.net, one_of_each)
-        assert isinstance(data, ImageData)
-        methods = {"network": self.predict, **self._shown(data)}
-        if isinstance(data.corruption, Downscale):
-            drawings["spectrum"] = spectrum(data, methods, self.device)
-        elif not isinstance(data.corruption, NoCorruption):
-            drawings["score_by_level"] = by_level(data, methods, self.device)
-        return drawings
+            drawings |= closing.decoded(self.net, one_of_each)
+        return drawings | closing.comparisons({"network": self.predict, **self.baselines(data)}, data, self.device)
 
-    def _shown(self, data: ImageData) -> Mapping[str, Callable[[Batch], Images]]:
-        """The baselines that charts against the network compare it with, the bound last."""
-        left_out = {"pattern_mean", "class_mean", "known_class"}
-        # These equal another one: filling where nothing is hidden, and a coarse input.
-        left_out |= set() if data.corruption.hides else {"mean_fill"}
-        left_out |= {"input", "mean_fill"} if isinstance(data.corruption, Downscale) else set()
-        return {name: method for name, method in self.baselines(data).items() if name not in left_out}
-
-    def _decoded(self, net: VAE, batch: Batch) -> dict[str, Drawing]:
-        axis = torch.linspace(0, 1, 8, device=self.device)[:, None]
-        mean = net(batch).mean
-        between = torch.cat([mean[i] + axis * (mean[i + 1] - mean[i]) for i in range(min(5, len(mean) - 1))])
-        # The global generator is put back: drawing must not change what a resumed run draws.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            prior = net.sample(32)
-        drawings: dict[str, Drawing] = {
-            "prior_samples": plots.gallery(prior, 8, "Images decoded from random codes of the prior N(0, I)"),
-            "interpolation": plots.gallery(
-                net.decode(between), 8, "Each row: decoded between the codes of two test images"
-            ),
-        }
-        if net.latent_dim == 2:
-            z = torch.cartesian_prod(torch.linspace(2, -2, 9), torch.linspace(-2, 2, 9)).flip(1).to(self.device)
-            title = "Decoded codes: z₁ from −2 (left) to 2, z₂ from −2 (bottom) to 2"
-            drawings["latent_grid"] = plots.gallery(net.decode(z), 9, title)
-        return drawings
+    def _recoveries(self, batch: Batch, image: Images) -> Drawing:
+        if self.scoring.extent is not None:
+            return plots_fields.filled(batch, image, self.scoring.extent, self.scoring.variable, self.scoring.northward)
+        return plots.recoveries(batch, image, self.scoring.classes)

@@ -15,7 +15,15 @@ from tests.runs import Train
 def batch(generator: torch.Generator) -> Batch:
     y = torch.rand(3, 1, 7, 5, generator=generator)
     mask = (torch.rand(3, 1, 7, 5, generator=generator) > 0.3).float()
-    return Batch(y, mask, y, torch.zeros(3, dtype=torch.int64), torch.zeros(3), torch.zeros(3, dtype=torch.bool))
+    return Batch(
+        y,
+        mask,
+        y,
+        torch.zeros(3, dtype=torch.int64),
+        torch.zeros(3),
+        torch.zeros(3, dtype=torch.bool),
+        torch.ones_like(y),
+    )
 
 
 def test_model_gets_the_image_and_the_mask_as_channels(generator: torch.Generator) -> None:

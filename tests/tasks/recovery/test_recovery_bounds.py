@@ -20,7 +20,15 @@ GRID = [(i + 0.5) / 4000 for i in range(4000)]
 def observed(y: list[float], mask: list[float], sigma: float = 0.0, label: int = 0) -> Batch:
     seen = torch.tensor(mask, dtype=torch.float32)[None, None, None]
     values = torch.tensor(y, dtype=torch.float32)[None, None, None]
-    return Batch(values, seen, values, torch.tensor([label]), torch.tensor([sigma]), torch.tensor([False]))
+    return Batch(
+        values,
+        seen,
+        values,
+        torch.tensor([label]),
+        torch.tensor([sigma]),
+        torch.tensor([False]),
+        torch.ones_like(values),
+    )
 
 
 def likelihood(y: float, x: float, sigma: float, clip: bool) -> float:

@@ -18,7 +18,9 @@ HEIGHT, WIDTH, B = 9, 11, 3
 
 def batch_of(x: torch.Tensor, mask: torch.Tensor, level: list[float]) -> Batch:
     count = len(x)
-    return Batch(x * mask, mask, x, torch.zeros(count).long(), torch.tensor(level), torch.zeros(count).bool())
+    return Batch(
+        x * mask, mask, x, torch.zeros(count).long(), torch.tensor(level), torch.zeros(count).bool(), torch.ones_like(x)
+    )
 
 
 def random_batch(fraction: float = 0.0, level: float = 0.2) -> Batch:

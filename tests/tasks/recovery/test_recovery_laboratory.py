@@ -27,7 +27,7 @@ HEIGHT, WIDTH, B = 37, 31, 3
 def test_psnr_and_ssim_equal_those_of_scikit_image(generator: torch.Generator) -> None:
     x = torch.rand(B, 1, HEIGHT, WIDTH, generator=generator)
     y = (x + 0.1 * torch.randn(x.shape, generator=generator)).clamp(0, 1)
-    found = psnr((x - y).square().mean((1, 2, 3))), ssim(x, y)
+    found = psnr((x - y).square().mean((1, 2, 3))), ssim(x, y, torch.ones_like(x))[0]
     for i in range(B):
         a, b = x[i, 0].double().numpy(), y[i, 0].double().numpy()
         assert found[0][i].item() == pytest.approx(peak_signal_noise_ratio(a, b, data_range=1), rel=1e-4)
@@ -39,7 +39,9 @@ def test_ssim_equals_that_of_torchmetrics_within_the_image(generator: torch.Gene
     x = torch.rand(B, 1, HEIGHT, WIDTH, generator=generator)
     y = (x + 0.2 * torch.randn(x.shape, generator=generator)).clamp(0, 1)
     found = structural_similarity_index_measure(y, x, data_range=1.0, reduction="none", return_full_image=True)
-    torch.testing.assert_close(ssim(x, y), found[1][:, :, 5:-5, 5:-5].mean((1, 2, 3)), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        ssim(x, y, torch.ones_like(x))[0], found[1][:, :, 5:-5, 5:-5].mean((1, 2, 3)), rtol=0, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("sigma", [0.2, 0.5])
@@ -48,7 +50,10 @@ def test_template_bound_of_two_patterns_is_the_closed_form(sigma: float, generat
     x = templates[[0, 1, 1]][:, None]
     y, mask, level = GaussianNoise(sigma, clip=False)(x, generator)
     found = noisy_posterior(
-        Batch(y, mask, x, torch.tensor([0, 1, 1]), level, level < 0), templates, None, GaussianLikelihood(False)
+        Batch(y, mask, x, torch.tensor([0, 1, 1]), level, level < 0, torch.ones_like(x)),
+        templates,
+        None,
+        GaussianLikelihood(False),
     )
     distance = (y - templates[None]).double().square().sum((2, 3))
     first = torch.sigmoid((distance[:, 1] - distance[:, 0]) / (2 * sigma**2))[:, None, None]
@@ -63,7 +68,9 @@ def test_template_bound_averages_the_patterns_that_agree_with_the_seen_pixels() 
     mask[0, 0, 5, 7] = 0
     x = templates[:, None]
     found = exact_posterior(
-        Batch(x * mask, mask, x, torch.arange(2), torch.ones(2), torch.zeros(2).bool()), templates, None
+        Batch(x * mask, mask, x, torch.arange(2), torch.ones(2), torch.zeros(2).bool(), torch.ones_like(x)),
+        templates,
+        None,
     )
     assert found[0, 0, 5, 7] == 0.5
     assert torch.equal(found[1], x[1])
@@ -114,7 +121,15 @@ def test_test_levels_come_in_equal_shares_within_each_class() -> None:
 
 def test_warmup_raises_the_weight_of_the_kl_and_validation_has_all_of_it(generator: torch.Generator) -> None:
     x = torch.rand(B, 1, HEIGHT, WIDTH, generator=generator)
-    batch = Batch(x, torch.ones_like(x), x, torch.zeros(B, dtype=torch.int64), torch.zeros(B), torch.zeros(B).bool())
+    batch = Batch(
+        x,
+        torch.ones_like(x),
+        x,
+        torch.zeros(B, dtype=torch.int64),
+        torch.zeros(B),
+        torch.zeros(B).bool(),
+        torch.ones_like(x),
+    )
     output = Reconstruction(x, torch.ones(B, 2), torch.zeros(B, 2))
     loss = ELBOLoss(beta=3, warmup_steps=2)
     weights = [loss(output, batch)["kl"][0].item() for _ in range(4)]

@@ -62,7 +62,7 @@ def test_optimal_interpolation_is_the_best_linear_estimate_of_an_isotropic_covar
 ) -> None:
     train, test = pair(corruption, height, width)
     error = torch.tensor([0.1, 0.2, 0.4])
-    method = OptimalInterpolation(train.x, corruption)
+    method = OptimalInterpolation(train, corruption)
     found = method(test, error)
     spread, mean = covariance(train.x), train.x.double().mean()
     for i in range(B):
