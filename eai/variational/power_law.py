@@ -26,7 +26,7 @@ class PowerLawCovariance(StationaryCovariance):
         variance: of each point.
         k0: wavenumber below which the spectrum is flat, in radians per unit of the grid's extent (waves on a ring).
         slope: of the decay beyond.
-        separable: see :class:`IsotropicCovariance`.
+        separable: see :class:`eai.variational.covariance.IsotropicCovariance`.
     """
 
     def __init__(

@@ -56,7 +56,7 @@ class RandomFields(Prior):
 
     Args:
         variance: of each point.
-        k0, slope: see :class:`eai.variational.covariance.PowerLawCovariance`.
+        k0, slope: see :class:`eai.variational.power_law.PowerLawCovariance`.
     """
 
     def __init__(self, variance: float = 1.0, k0: float = 2.0, slope: float = 6.0) -> None:
