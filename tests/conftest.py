@@ -15,11 +15,12 @@ import tests.typechecker  # noqa: F401 - named as a string below
 with install_import_hook("eai", "tests.typechecker.check"):
     import eai.core.run.finished
     import eai.core.run.run
+    import eai.fields
     import eai.systems
     import eai.tasks
     import eai.variational
 
-    for package in (eai.tasks, eai.systems, eai.variational):
+    for package in (eai.tasks, eai.systems, eai.variational, eai.fields):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 import eai
 from eai.core.cli import replace_node, split_group_choice
-from eai.core.config import build, check_experiment, refuse_shared, resolve
+from eai.core.config import build, check_experiment, portable, refuse_shared, resolve
 from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError
 from eai.core.run.build import build_data_and_task, preflight
@@ -287,3 +289,14 @@ def test_group_choice_with_a_folder_takes_the_form_that_hydra_matches(typed: str
 )
 def test_node_given_whole_replaces_the_former_one(typed: str, meant: list[str]) -> None:
     assert replace_node(typed) == meant
+
+
+def test_paths_become_absolute_but_those_of_packages_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for typed, meant in [
+        ("package:iris_sample_data/sample_data/a.nc", "package:iris_sample_data/sample_data/a.nc"),
+        ("folder/*.nc", str(tmp_path / "folder/*.nc")),
+        ("~/a.nc", str(tmp_path / "home/a.nc")),
+    ]:
+        assert portable(OmegaConf.create({"data": {"path": typed}})).data.path == meant

@@ -73,11 +73,11 @@ class CorrectedInterpolation(nn.Module):
         error: s of the interpolation, above 0.
     """
 
-    TOLERANCE, ITERATIONS = 1e-3, 200
+    TOLERANCE, ITERATIONS = 1e-4, 500
     mean: Tensor
     spectrum: Tensor
 
-    def __init__(self, height: int, width: int, channels: int = 16, error: float = 0.003) -> None:
+    def __init__(self, height: int, width: int, channels: int = 16, error: float = 0.001) -> None:
         super().__init__()
         require(height >= 8, "height", "at least 8", height)
         require(width >= 8, "width", "at least 8", width)

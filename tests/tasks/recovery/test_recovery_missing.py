@@ -14,6 +14,7 @@ from eai.tasks.recovery.losses import ELBOLoss, MSELoss
 from eai.tasks.recovery.nets import VAE, Autoencoder
 from eai.tasks.recovery.plots import recoveries
 from eai.tasks.recovery.scores import Scoring
+from eai.tasks.recovery.statistical import stationary_prior
 
 H, W = 16, 20
 
@@ -113,3 +114,15 @@ def test_figure_leaves_missing_pixels_white() -> None:
         image = recoveries(one, one.x).axes[0].images[0].get_array()
         assert image.mask[:6, :5].all()
         assert image.mask.sum() == (batch.valid[0] == 0).sum()
+
+
+def test_spectrum_of_partly_known_images_has_the_variance_of_the_known_pixels() -> None:
+    train = Coasts(RandomPixels(0.4)).batch("train")
+    mean, spectrum = stationary_prior(train)
+    known = train.x[train.valid == 1]
+    assert mean == pytest.approx(known.mean().item(), abs=1e-6)
+    # Parseval: the modes' mean variance, the half that a real transform leaves out counted twice.
+    twice = torch.full((W // 2 + 1,), 2.0)
+    twice[0] = twice[-1] = 1
+    variance = (spectrum * twice).sum().item() / (H * W)
+    assert variance == pytest.approx(known.var(correction=0).item(), rel=1e-4)
