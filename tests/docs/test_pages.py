@@ -94,7 +94,7 @@ def test_every_other_command_is_a_module_of_the_repository_or_a_tool() -> None:
 
 def overrides_of(command: Command) -> list[str]:
     """What follows the command's name, as `eai-train` hands it to Hydra, with placeholders filled."""
-    text = re.sub(r"outputs/\w+/<run>|<run>|<images>", "placeholder", command.text)
+    text = re.sub(r"outputs/\w+/<run>|<run>|<images>|<field>", "placeholder", command.text)
     arguments = [word for word in words(text) if not word.startswith("EAI_TRUST=")][1:]
     return [part for argument in arguments for part in replace_node(split_group_choice(argument))]
 
