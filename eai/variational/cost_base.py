@@ -75,10 +75,15 @@ class Cost(nn.Module, ABC):
         index, weight = self.operator.stencil(state, batch)
         weight, find = (weight * batch.obs_mask[:, :, None]).double(), entries_of or self.covariance.entries
         p, k = index.shape[1:]
+        rows = max(1, AT_ONCE // (p * k * k))
         parts = []
-        for i, w in zip(*(field.split(max(1, AT_ONCE // (p * k) ** 2)) for field in (index, weight)), strict=True):
-            entries = find(i[:, :, None, :, None], i[:, None, :, None, :])
-            parts.append(torch.einsum("bpqkl,bpk,bql->bpq", entries, w, w))
+        for i, w in zip(*(field.split(max(1, rows // p)) for field in (index, weight)), strict=True):
+            blocks = zip(i.split(rows, 1), w.split(rows, 1), strict=True)
+            entries = (
+                torch.einsum("bpqkl,bpk,bql->bpq", find(j[:, :, None, :, None], i[:, None, :, None, :]), v, w)
+                for j, v in blocks
+            )
+            parts.append(torch.cat(list(entries), 1))
         return torch.cat(parts)
 
     def regress(

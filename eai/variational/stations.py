@@ -73,16 +73,16 @@ class StationNetwork(ObservationNetwork):
     def draw_sigma(self, error: ObservationError, count: int, generator: torch.Generator) -> Float[Tensor, "b p"]:
         if self.sigma is None:
             return super().draw_sigma(error, count, generator)
-        return self.sigma[self._order(generator.device)].to(generator.device).expand(count, -1)
+        return self.sigma[self._order()].to(generator.device).expand(count, -1)
 
-    def _order(self, device: torch.device) -> Int[Tensor, " p"]:
+    def _order(self) -> Int[Tensor, " p"]:
         """The last of them are withheld; the same in every call, whatever its generator."""
         return torch.randperm(self.slots, generator=torch.Generator().manual_seed(self.slots))
 
     def _places(
         self, count: int, grid: Grid, generator: torch.Generator
     ) -> tuple[Int[Tensor, "b p"], Float[Tensor, "b p d"], Bool[Tensor, "b p"]]:
-        order, device = self._order(generator.device), generator.device
+        order, device = self._order(), generator.device
         index = self.index[order].to(device).expand(count, -1)
         fraction = self.fraction[order].to(device).expand(count, -1, -1)
         return index, fraction, torch.ones(count, self.slots, dtype=torch.bool, device=device)

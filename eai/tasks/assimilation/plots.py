@@ -146,6 +146,9 @@ def cost_by_number(points: Sequence[tuple[int, float]], n: int) -> Figure:
     axes.semilogy(*zip(*points, strict=True), "o-", color=PREDICTION, label="network")
     if points[-1][0] > 10 * len(points):  # numbers that were not tried one by one
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.axhline(1, color=REFERENCE, ls="--", label="optimum")
     axes.set(
         title="How far from the optimum, by number of observations",

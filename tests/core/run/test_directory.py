@@ -218,3 +218,19 @@ def test_terminal_has_one_bar_with_scores_and_the_log_has_the_lines(
     log = (tmp_path / "run" / "train.log").read_text()
     assert "epoch 3/3  train/loss" in log
     assert "\x1b" not in log
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("eai.tasks.assimilation.cost.VariationalCost", "eai.variational.cost.VariationalCost"),
+        ("eai.variational.observations.ShareNetwork", "eai.variational.networks.ShareNetwork"),
+        ("eai.variational.observations.ObservationError", "eai.variational.observation_error.ObservationError"),
+        ("eai.tasks.assimilation.covariance.PowerLawCovariance", "eai.variational.power_law.PowerLawCovariance"),
+        ("eai.variational.covariance.SOARCovariance", "eai.variational.covariance.SOARCovariance"),
+    ],
+)
+def test_runs_of_before_find_the_classes_that_moved(old: str, new: str, tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.config.write_text(f"node: {{_target_: {old}}}\n")
+    assert run.load_config().node._target_ == new
