@@ -77,6 +77,8 @@ def test_steps_are_divided_where_one_is_left_out_or_time_jumps() -> None:
     runs = runs_without_gap(kept, np.array([0, 1, 2, 3, 4, 5, 6, 9, 10, 11]))
     assert [run.tolist() for run in runs] == [[0, 1, 2, 3, 4], [5, 6], [9], [10, 11]]
     assert [run.tolist() for run in runs_without_gap(months, np.arange(24))] == [list(range(24))]
+    years = np.arange(np.datetime64("2001"), np.datetime64("2010")).astype("M8[D]")  # leap years are longer
+    assert [run.tolist() for run in runs_without_gap(years, np.arange(9))] == [list(range(9))]
     assert runs_without_gap(months, np.arange(0)) == []
     assert [run.tolist() for run in runs_without_gap(months[:1], np.arange(1))] == [[0]]
 

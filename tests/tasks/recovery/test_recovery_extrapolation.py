@@ -79,7 +79,7 @@ def test_closing_figures_show_no_extrapolation(monkeypatch: pytest.MonkeyPatch) 
         return Figure()
 
     monkeypatch.setattr("eai.tasks.recovery.plots.class_mse", class_mse)
-    monkeypatch.setattr("eai.tasks.recovery.task.by_level", lambda *_: Figure())
+    monkeypatch.setattr("eai.tasks.recovery.closing.by_level", lambda *_: Figure())
     few = source.batch("test", 2)
     task.closing_figures(source, few, task.predict(few))
     assert len(shown[0]) == COUNT

@@ -149,7 +149,7 @@ def test_data_that_the_net_or_the_loss_cannot_work_on_are_refused_before_trainin
 def test_final_figures_show_one_sample_of_each_class_and_codes_only_in_two_dimensions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("eai.tasks.recovery.task.by_level", lambda *_: Figure())  # takes seconds
+    monkeypatch.setattr("eai.tasks.recovery.closing.by_level", lambda *_: Figure())  # takes seconds
     data = patterns(Block(10))
     data.setup()
     few = data.batch("test", 6)
