@@ -131,7 +131,8 @@ class VariationalCost(Cost):
         if self._latest is None or any(a is not b for a, b in zip(self._latest[0], batch, strict=True)):
             state, converged = self._search(batch)
             linear = self._linearised(state, batch)
-            observed = self.observed_covariance(batch.xb.double(), batch)
+            fixed = self.operator.linear
+            observed = linear.observed if fixed else self.observed_covariance(batch.xb.double(), batch)
             gain = torch.cholesky_solve(linear.observed, linear.factor)
             cost = 0.5 * (self.innovation(batch) * linear.weights).sum(1)
             if not self.operator.linear:

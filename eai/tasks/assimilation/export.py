@@ -30,8 +30,8 @@ def coordinates(data: DataModule[Batch]) -> Mapping[str, Variable]:
         places = {"x": named(("x",), points[:, 0], "angle on the ring", "radian", axis="X")}
     else:
         places = {
-            "y": named(("y",), points[:, 0, 0], "place along y", axis="Y"),
-            "x": named(("x",), points[0, :, 1], "place along x", axis="X"),
+            "grid_y": named(("grid_y",), points[:, 0, 0], "place along y", axis="Y"),
+            "grid_x": named(("grid_x",), points[0, :, 1], "place along x", axis="X"),
         }
     return {
         "sample": named(("sample",), torch.arange(len(batch.xb)), "number of the test sample"),
@@ -48,7 +48,7 @@ def variables(grid: Grid, batch: Batch, estimates: Mapping[str, Float[Tensor, "b
         batch: backgrounds and observations.
         estimates: of every method.
     """
-    dims = ("sample", "x") if grid.d == 1 else ("sample", "y", "x")
+    dims = ("sample", "x") if grid.d == 1 else ("sample", "grid_y", "grid_x")
     there, used = ("sample", "observation"), (batch.obs_mask > 0) | (batch.obs_withheld > 0)
     return {
         "truth": named(dims, batch.xt.unflatten(1, grid.shape), "truth"),
