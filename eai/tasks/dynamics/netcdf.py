@@ -14,6 +14,7 @@ from eai.core.learn.data import SPLITS, Samples, Split
 from eai.core.learn.export import Variable, named
 from eai.fields import open_fields
 from eai.fields.periods import split_times
+from eai.fields.times import minutes_since_first
 from eai.tasks.dynamics.anomalies import Anomalies, ClimatologyFit, seasonal_forcing
 from eai.tasks.dynamics.data import Batch, Trajectories
 from eai.tasks.dynamics.file_graph import layout_of
@@ -167,20 +168,6 @@ class FieldTrajectories(Trajectories):
             dims = (name,) if self.layout.regular else self.space
             found[name] = named(dims, one, name, units, standard_name=name)
         return found
-
-
-def minutes_since_first(times: np.ndarray) -> tuple[np.ndarray, str, str]:
-    """Times as numbers (float64), their units and calendar, as CF has them.
-
-    Args:
-        times: numpy's datetime64, or cftime objects.
-    """
-    first = times[0]
-    if isinstance(first, np.datetime64):
-        minutes = (times - first) / np.timedelta64(1, "m")
-        return minutes, f"minutes since {np.datetime_as_string(first, 's').replace('T', ' ')}", "standard"
-    minutes = np.array([(time - first).total_seconds() / 60 for time in times])
-    return minutes, f"minutes since {first.isoformat(sep=' ')}", str(first.calendar)
 
 
 class _Windows(Samples[Batch]):
