@@ -5,7 +5,6 @@ Nets with an argument ``cost`` take H, R and B from it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -18,6 +17,7 @@ from eai.variational.batch import Batch
 from eai.variational.cost import VariationalCost
 from eai.variational.grid import Grid
 from eai.variational.observations import corner_weights, corners
+from eai.variational.resampling import resample
 
 
 def dtype_of(net: nn.Module) -> torch.dtype:
@@ -88,37 +88,6 @@ def observation_fields(
         for values in (d, weight)
     ]
     return torch.stack(sums, 1)
-
-
-def resample(field: Float[Tensor, "*b n"], grid: Grid, shape: Sequence[int]) -> Float[Tensor, "*b points"]:
-    """Bring a field to other numbers of points: exact for the waves that both grids resolve.
-
-    By Fourier series along periodic axes, by cosine series along bounded ones.
-
-    Args:
-        field: flat.
-        grid: of the field.
-        shape: numbers of points wanted.
-    """
-    if tuple(shape) == grid.shape:
-        return field
-    field = field.to(torch.promote_types(field.dtype, torch.float32))  # no FFT has fewer bits on a CPU
-    values = field.unflatten(-1, grid.shape)
-    for axis, (n, points, closed) in enumerate(
-        zip(grid.shape, shape, grid.periodic, strict=True), values.ndim - grid.d
-    ):
-        if n == points:
-            continue
-        # A cosine series is a Fourier series of the field and its mirror image.
-        whole = values if closed else torch.cat([values, values.flip(axis)], axis)
-        old, new = whole.shape[axis], points if closed else 2 * points
-        kept = (min(old, new) + 1) // 2  # below the smaller Nyquist wavenumber
-        waves = torch.fft.rfft(whole, dim=axis).narrow(axis, 0, kept)
-        if not closed:  # points lie in the middle of cells, whose width changes
-            shift = torch.arange(kept, device=field.device) * (math.pi * (1 / new - 1 / old))
-            waves = waves * torch.polar(torch.ones_like(shift), shift).view(-1, *[1] * (values.ndim - axis - 1))
-        values = torch.fft.irfft(waves, n=new, dim=axis).narrow(axis, 0, points) * (new / old)
-    return values.flatten(-grid.d)
 
 
 class TutorialMLP(nn.Module):

@@ -20,12 +20,12 @@ from eai.variational.nets import (
     IncrementMLP,
     TutorialMLP,
     observation_fields,
-    resample,
     uniform_increment,
 )
 from eai.variational.networks import ObservationNetwork
 from eai.variational.observation_error import ObservationError
 from eai.variational.observations import Interpolation, PointValue, PointwiseFunction
+from eai.variational.resampling import resample
 from eai.variational.solver import Descent, UnrolledSolver, conjugate_gradients
 
 N, P = 13, 5

@@ -15,10 +15,11 @@ from eai.variational.covariance import GaussianCovariance, SOARCovariance
 from eai.variational.covariance_base import Covariance
 from eai.variational.graph_net import ObservationGraphNet
 from eai.variational.grid import Grid
-from eai.variational.nets import CircularConvolution, IncrementMLP, observation_fields, resample
+from eai.variational.nets import CircularConvolution, IncrementMLP, observation_fields
 from eai.variational.networks import ObservationNetwork
 from eai.variational.observation_error import ObservationError
 from eai.variational.observations import Interpolation, LinearOperator, PointwiseFunction, WindowAverage
+from eai.variational.resampling import resample
 from eai.variational.solver import UnrolledSolver, conjugate_gradients
 from eai.variational.tracks import TrackNetwork
 from tests.variational.cases import double, generator_of

@@ -32,7 +32,7 @@ def test_places_are_distinct_cells_of_the_domain(grid: Grid, on_grid: bool) -> N
     assert (index.sort(1).values.diff(dim=1) > 0).all()
     assert (mask.sum(1) == 6).all()
     assert (withheld.sum(1) == 3).all()
-    place, half = grid.position(index, fraction), torch.tensor(grid.spacing).double() / 2
+    place, half = grid.position(index, fraction), torch.tensor(grid.spacing, dtype=torch.float64) / 2
     for axis, closed in enumerate(grid.periodic):
         low, high = (0.0, grid.extent[axis]) if closed else (half[axis], grid.extent[axis] - half[axis])
         assert (place[..., axis] >= low - 1e-12).all()
