@@ -270,7 +270,8 @@ def _check_value(key: str, hint: Any, value: Any) -> None:
         return
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         return
-    bool_as_number = isinstance(value, bool) and hint in (int, float, int | None, float | None)
+    kinds = {hint, *typing.get_args(hint)} if isinstance(value, bool) else set()
+    bool_as_number = bool(kinds & {int, float}) and bool not in kinds
     if bool_as_number or not _is_a(value, hint):
         raise ConfigError(f"{key}: expected {_spell(hint)}, got {value!r} ({type(value).__name__})")
 
@@ -296,7 +297,7 @@ def _dataclass_in(hint: Any) -> type | None:
 def _spell(hint: Any) -> str:
     if hint is Any:
         return "a value"
-    return hint.__name__ if inspect.isclass(hint) else str(hint).replace("typing.", "")
+    return hint.__name__ if inspect.isclass(hint) else re.sub(r"\b(?:\w+\.)+(?=\w)", "", str(hint))
 
 
 def _join(key: str, name: str) -> str:

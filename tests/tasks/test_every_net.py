@@ -30,7 +30,7 @@ MODELS = sorted(
 DATA = {
     "dynamics/grid": "dynamics=advection_2d", "assimilation/tutorial_mlp": "assimilation=slides",
     "dynamics/semi_lagrangian": "dynamics=variable_speed", "dynamics/closure": "dynamics=burgers",
-    "dynamics/point_contraction": "dynamics=sphere",
+    "dynamics/point_contraction": "dynamics=sphere", "assimilation/planar": "assimilation=planar",
 }  # fmt: skip
 # Of data from a file, whose number of samples is the file's.
 FILE = (
@@ -41,6 +41,7 @@ FROM_FILES = {
     "dynamics/points": (*FILE, "model.net.static_features=3", "model.net.state_channels=2"),
     "dynamics/history": (*FILE, "model.net.net.static_features=3", "model.net.net.state_channels=2"),
 }
+SHARED = {"assimilation/planar": ("shared/operator=interpolation", "shared/covariance=soar")}
 SCORE = {"dynamics": "mse", "assimilation": "j"}
 
 
@@ -54,7 +55,7 @@ def configured(model: str) -> tuple[DictConfig, Experiment]:
     task, name = model.split("/")
     overrides = [f"task={task}", f"model/{task}={name}"]
     overrides += [f"data/{DATA[model]}"] if model in DATA else []
-    overrides += FROM_FILES.get(model, ())
+    overrides += [*FROM_FILES.get(model, ()), *SHARED.get(model, ())]
     sizes = () if model in FROM_FILES else ("n_samples",) if name == "tutorial_mlp" else ("n_train", "n_val", "n_test")
     overrides += ["data.nt_test=4", "model.unroll.steps=2"] if task == "dynamics" else []
     cfg = resolve(composed("train", [*overrides, *(f"data.{size}=7" for size in sizes)]))

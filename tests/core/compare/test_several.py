@@ -85,14 +85,15 @@ def test_compare_writes_the_page_of_any_runs(sweep: Path, tmp_path: Path, capsys
     assert told.count("\n") == 1
 
 
-def test_one_run_of_each_task_is_one_table_with_their_reports(tmp_path: Path) -> None:
+def test_one_run_of_each_task_is_one_table_with_their_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     for task in ("dynamics", "recovery"):
         fake_run(tmp_path / task, task=task, value=0.125)
     (tmp_path / "recovery" / "report.html").touch()
     header, _, *rows = compare([tmp_path]).strip().splitlines()
     assert header.split()[:2] == ["task", "score"]
     assert header.split()[-1] == "report"
-    assert [row.split()[-1] for row in rows] == [str(tmp_path / "dynamics"), str(tmp_path / "recovery" / "report.html")]
+    assert [row.split()[-1] for row in rows] == ["dynamics", "recovery/report.html"]
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
