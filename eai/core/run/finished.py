@@ -158,10 +158,16 @@ def _configured(run: RunDirectory, wanted: DictConfig) -> tuple[DictConfig, Expe
 
 
 def _replace(composed: DictConfig, key: str, value: Any, changed: dict[str, tuple[Any, Any]]) -> None:
-    """Set ``key`` to ``value``: as a whole where the class changes, leaf by leaf where it stays."""
+    """Set ``key`` to ``value``: as a whole where the class changes, leaf by leaf where it stays.
+
+    A value that names its class is whole: what it does not have is taken away.
+    """
     before = OmegaConf.select(composed, key, default=None)
     same_class = not isinstance(value, dict) or value.get("_target_") in (None, getattr(before, "_target_", None))
     if isinstance(value, dict) and same_class and OmegaConf.is_dict(before):
+        for name in [str(name) for name in before if "_target_" in value and name not in value]:
+            changed[f"{key}.{name}"] = (OmegaConf.select(composed, f"{key}.{name}", default=None), None)
+            del before[name]
         for name, item in value.items():
             _replace(composed, f"{key}.{name}", item, changed)
         return

@@ -116,6 +116,13 @@ def test_evaluation_replaces_a_node_by_another_class(train: Train) -> None:
     assert read_json(result.metrics) != read_json(run.metrics)
 
 
+def test_data_of_another_name_keep_nothing_of_the_runs_own(train: Train) -> None:
+    small = ["figures.at_end=false", "epochs=1", *(f"data.{name}=16" for name in ("n_train", "n_val", "n_test"))]
+    run = train("task=recovery", "data/recovery=varied", "model/recovery=autoencoder", "data.n_extrapolation=0", *small)
+    cfg = evaluate(composed("evaluate", [f"run={run.path}", "+data/recovery=block", "data.n_test=8"]))[1].load_config()
+    assert not {"kind", "test_levels", "n_extrapolation"} & cfg.data.keys()
+
+
 def test_evaluation_is_written_where_asked(finished: RunDirectory, tmp_path: Path, monkeypatch: Any) -> None:
     evaluate(composed("evaluate", [f"run={finished.path}", f"output={tmp_path / 'elsewhere'}"]))
     assert (tmp_path / "elsewhere" / "metrics.json").read_bytes() == finished.metrics.read_bytes()
