@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -24,3 +26,25 @@ def new_figure(width: float = 7.0, height: float = 4.0) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained", dpi=100)
     FigureCanvasAgg(figure)
     return figure
+
+
+def legend_below(figure: Figure, title: str | None = None) -> None:
+    """One legend below all axes, in as many columns as fit; the figure grows by its rows, so the axes keep their size.
+
+    Args:
+        figure: whose axes have labelled lines; a label that several axes have stands there once.
+        title: of the legend.
+    """
+    labelled = {
+        label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    width, height = figure.get_size_inches()
+    longest = max(map(len, labelled), default=1)
+    columns = max(
+        1, min(len(labelled), int(width / (0.075 * longest + 0.55)))
+    )  # inches of a letter, of a line's sample
+    rows = math.ceil(len(labelled) / columns) + (title is not None)
+    figure.set_size_inches(width, height + 0.19 * rows + 0.1)
+    figure.legend(
+        labelled.values(), labelled.keys(), loc="outside lower center", ncols=columns, fontsize="small", title=title
+    )

@@ -11,7 +11,19 @@ from matplotlib.animation import FuncAnimation
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from eai.core.palette import BLACK, BLUE, GREEN, ORANGE, PREDICTION, PURPLE, SKY, TRUTH, YELLOW, new_figure
+from eai.core.palette import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PREDICTION,
+    PURPLE,
+    SKY,
+    TRUTH,
+    YELLOW,
+    legend_below,
+    new_figure,
+)
 from eai.core.wording import in_words
 from eai.tasks.cycling.cycle import STRIDE, Estimate
 from eai.tasks.cycling.data import Batch
@@ -51,7 +63,7 @@ def hovmoeller(batch: Batch, estimate: Estimate, spin_up: int) -> Figure:
 
 def error_in_time(batch: Batch, estimates: Mapping[str, Estimate], spin_up: int) -> Figure:
     """RMSE of the analyses against time, mean over cycles."""
-    figure = new_figure(9, 4.5)
+    figure = new_figure(7.5, 4.5)
     axes = figure.subplots()
     for (name, estimate), colour in zip(estimates.items(), _colours(estimates), strict=True):
         error = _error(estimate.analysis, batch.truth[:, : estimate.analysis.shape[1]]).mean(0)
@@ -62,13 +74,13 @@ def error_in_time(batch: Batch, estimates: Mapping[str, Estimate], spin_up: int)
     axes.set(title="Error of the analyses: the network should stay as low as the ensembles", xlabel="analysis number",
              ylabel=f"RMSE, mean of {len(batch.y)} cycles", yscale="log")  # fmt: skip
     axes.grid(alpha=0.3)
-    figure.legend(fontsize="small", loc="outside right upper")
+    legend_below(figure)
     return figure
 
 
 def error_by_lead(batch: Batch, estimates: Mapping[str, Estimate], spin_up: int) -> Figure:
     """RMSE of forecasts from the analyses, against lead; lead 0 is the analysis."""
-    figure = new_figure(9, 4.5)
+    figure = new_figure(7.5, 4.5)
     axes = figure.subplots()
     for (name, estimate), colour in zip(estimates.items(), _colours(estimates), strict=True):
         steps = estimate.analysis.shape[1]
@@ -85,7 +97,7 @@ def error_by_lead(batch: Batch, estimates: Mapping[str, Estimate], spin_up: int)
     axes.set(title="Error of forecasts from the analyses: a better analysis gives a better forecast",
              xlabel="lead (intervals)", ylabel=f"RMSE, mean of {len(batch.y)} cycles", yscale="log")  # fmt: skip
     axes.grid(alpha=0.3)
-    figure.legend(fontsize="small", loc="outside right upper")
+    legend_below(figure)
     return figure
 
 

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from eai.core.learn.figures import Drawing
-from eai.core.palette import new_figure
+from eai.core.palette import legend_below, new_figure
 from eai.core.wording import in_words
 from eai.tasks.dynamics.anomalies import Anomalies, Layout
 from eai.tasks.dynamics.data import Batch
@@ -93,7 +93,7 @@ def rmse_by_lead(batch: Batch, forecasts: Mapping[str, Forecast], fields: Anomal
         name: std * fields.squares(forecast.rollout, truth)[:, :, channel].mean(0).sqrt().cpu().numpy()
         for name, forecast in forecasts.items()
     }
-    figure = new_figure(9, 5)
+    figure = new_figure(7.5, 4.5)
     axes = figure.subplots()
     ranked = sorted(curves, key=lambda name: float(curves[name][-1]))
     looks = styles(curves)
@@ -105,7 +105,7 @@ def rmse_by_lead(batch: Batch, forecasts: Mapping[str, Forecast], fields: Anomal
     axes.set_title(f"{fields.variables[channel]}: lower is better; what is far above the best is cut off")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside right center", fontsize="small", title="at the last lead")
+    legend_below(figure, "at the last lead")
     return figure
 
 

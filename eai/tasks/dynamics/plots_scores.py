@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from eai.core.learn.figures import Drawing
-from eai.core.palette import BLACK, BLUE, GREEN, ORANGE, PREDICTION, PURPLE, SKY, new_figure
+from eai.core.palette import BLACK, BLUE, GREEN, ORANGE, PREDICTION, PURPLE, SKY, legend_below, new_figure
 from eai.core.wording import in_words
 from eai.tasks.dynamics.data import Batch, Trajectories
 from eai.tasks.dynamics.forecast import Forecast
@@ -56,7 +56,7 @@ def of_methods(data: Trajectories, batch: Batch, forecasts: Mapping[str, Forecas
 
 def nrmse_by_lead(curves: Mapping[str, Float[Tensor, " l"]]) -> Figure:
     """nRMSE of free rollouts against lead time, on a fixed log axis."""
-    figure = new_figure(8.5, 5)
+    figure = new_figure(7.5, 4.5)
     axes = figure.subplots()
     for name, style in styles(curves).items():
         values = curves[name].cpu().clamp(min=FLOOR).numpy()
@@ -68,13 +68,13 @@ def nrmse_by_lead(curves: Mapping[str, Float[Tensor, " l"]]) -> Figure:
     axes.set(ylabel="nRMSE (1), mean over test trajectories", ylim=(FLOOR / 2, 10), yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside right center", fontsize="small", title="at the last lead")
+    legend_below(figure, "at the last lead")
     return figure
 
 
 def spectrum(power: Mapping[str, Float[Tensor, " k"]], lead: int) -> Figure:
     """Variance by wavenumber after ``lead`` steps: truth in black, the network in red, the baselines behind them."""
-    figure = new_figure(8.5, 5)
+    figure = new_figure(7.5, 4.5)
     axes = figure.subplots()
     scale = max(float(power["truth"].max()), 1e-30)
     shown = min(len(power["truth"]), 64)
@@ -86,7 +86,7 @@ def spectrum(power: Mapping[str, Float[Tensor, " k"]], lead: int) -> Figure:
     axes.set(title=f"Spectrum after {lead} steps: below the grey line a method damps, above it makes noise")
     axes.set(xlabel="wavenumber k", ylabel="variance / largest of the truth (1)", yscale="log", ylim=(1e-14, 1e2))
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside right center", fontsize="small")
+    legend_below(figure)
     return figure
 
 

@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from eai.core.learn.data import split_generator
-from eai.core.palette import BLACK, GREEN, INPUT, ORANGE, PREDICTION, PURPLE, SKY, new_figure
+from eai.core.palette import BLACK, GREEN, INPUT, ORANGE, PREDICTION, PURPLE, SKY, legend_below, new_figure
 from eai.core.wording import in_words
 from eai.tasks.recovery.corruptions import Images
 from eai.tasks.recovery.data import UNKNOWN, Batch, ImageData, pixel_mean
@@ -74,7 +74,7 @@ def score_by_level(
     levels: Sequence[float], scores: Mapping[str, Sequence[float]], trained: tuple[float, float], unit: str
 ) -> Figure:
     """Pooled PSNR of each method against the strength of the corruption, the training range shaded."""
-    figure = new_figure(8.0, 4.5)
+    figure = new_figure(7.5, 4.5)
     axes = figure.subplots()
     margin = 0.01 * (levels[-1] - levels[0])
     axes.axvspan(trained[0] - margin, trained[1] + margin, color="#DDDDDD", label="strengths in training")
@@ -88,13 +88,13 @@ def score_by_level(
         ylim=(0, 55), xlabel=unit, ylabel="pooled PSNR (dB)", title="Recovery against the strength of the corruption"
     )
     axes.grid(alpha=0.3)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize="small")
+    legend_below(figure)
     return figure
 
 
 def spectra(wavelengths: Sequence[float], power: Mapping[str, Sequence[float]], factor: int) -> Figure:
     """Power of each method's images against the wavelength, both axes logarithmic, truth first."""
-    figure = new_figure(8.0, 4.5)
+    figure = new_figure(7.5, 4.5)
     axes = figure.subplots()
     axes.axvspan(min(wavelengths), 2 * factor, color="#DDDDDD", label="not resolved by the input")
     styles = chain([{"color": BLACK}], _styles())
@@ -109,5 +109,5 @@ def spectra(wavelengths: Sequence[float], power: Mapping[str, Sequence[float]], 
     )  # fmt: skip
     axes.invert_xaxis()
     axes.grid(alpha=0.3)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize="small")
+    legend_below(figure)
     return figure

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from torch import Tensor
 
-from eai.core.palette import BLACK, BLUE, GREEN, INPUT, ORANGE, PREDICTION, PURPLE, RED, SKY, new_figure
+from eai.core.palette import BLACK, BLUE, GREEN, INPUT, ORANGE, PREDICTION, PURPLE, RED, SKY, legend_below, new_figure
 from eai.core.wording import in_words
 from eai.tasks.recovery.data import Batch, pixel_mean
 from eai.tasks.recovery.patterns import CLASSES
@@ -84,7 +84,7 @@ def class_mse(
     axes.set_yticks(position, [name.replace("_", " ") for name in names])
     axes.set_title("Error by class, test data: shorter is better (no bar: below 1e-5)")
     axes.grid(alpha=0.3, axis="x")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(mse), fontsize="small")
+    legend_below(figure)
     return figure
 
 
@@ -102,7 +102,7 @@ def latent_space(mean: Float[Tensor, "b 2"], label: Int[Tensor, " b"], names: Se
     axes.set_aspect("equal", adjustable="datalim")
     axes.set(xlabel="μ₁", ylabel="μ₂", title="Codes of the test images by class (dashed: 1σ and 2σ of the prior)")
     axes.grid(alpha=0.3)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize="small")
+    legend_below(figure)
     return figure
 
 
