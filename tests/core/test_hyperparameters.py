@@ -106,6 +106,13 @@ def test_score_stands_beside_its_baseline_and_optimum_and_pace_has_curves(traine
     assert list(charts[0].multiline.tag) == ["^val/j_ratio$", "^reference/"]
 
 
+def test_data_whose_configuration_leaves_the_batch_size_to_them_are_trained_on(tmp_path: Path) -> None:
+    run = train_in(tmp_path / "run", [*TINY, "~data.batch_size"])
+    events = EventAccumulator(str(run.tensorboard))
+    events.Reload()
+    assert events.Scalars("pace/samples_per_second")
+
+
 def test_what_tensorboard_shows_changes_nothing(tmp_path: Path) -> None:
     with_board, without = train_in(tmp_path / "a", TINY), train_in(tmp_path / "b", [*TINY, "logger=none"])
     assert read_json(with_board.metrics) == read_json(without.metrics)

@@ -92,7 +92,8 @@ class Board(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Task)
         batches = (trainer.global_step - self._steps) * pl_module.optimization.accumulate
-        samples = batches * int(self._cfg.data.batch_size) * processes()
+        data: DataModule[Any] = getattr(trainer, "datamodule")  # noqa: B009 - absent from Trainer's annotations
+        samples = batches * data.batch_size * processes()
         values = {"pace/learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"])}
         if samples and self._ended > self._began:
             values["pace/samples_per_second"] = samples / (self._ended - self._began)
