@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from eai.core.cli import CONFIG_DIR
-from eai.core.config import check_experiment
+from eai.core.configuration.check import check_experiment
 from eai.core.run.build import build_data_and_task, seed_everything
 
 

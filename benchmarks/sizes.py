@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.bare import Bare, configuration
 from benchmarks.report import Result, Table, finish, middle, parser
-from eai.core.config import resolve
+from eai.core.configuration.resolve import resolve
 from eai.core.run.memory import keep_freed_memory
 
 BATCHES = (1, 4, 16, 64, 256, 1024)

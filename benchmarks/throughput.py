@@ -45,7 +45,7 @@ import torch
 from benchmarks import slides_loops
 from benchmarks.bare import Bare, clock, configuration
 from benchmarks.report import Demand, Result, Table, finish, middle, parser, spread
-from eai.core.config import resolve
+from eai.core.configuration.resolve import resolve
 from eai.core.run import fit
 from eai.core.run.run import train
 

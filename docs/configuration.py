@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from eai.core.cli import CONFIG_DIR
-from eai.core.config import parameters_of
+from eai.core.configuration.check import parameters_of
 from eai.core.schema import Experiment
 
 CONF = Path(CONFIG_DIR)

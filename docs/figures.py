@@ -20,7 +20,7 @@ from torch import Tensor
 
 import eai
 from eai.core.files import read_json
-from eai.core.palette import BLACK, GREEN, INPUT, PREDICTION, PURPLE, REFERENCE, SKY, TRUTH, new_figure
+from eai.core.style.palette import BLACK, GREEN, INPUT, PREDICTION, PURPLE, REFERENCE, SKY, TRUTH, new_figure
 
 IMAGES = Path(__file__).parent / "images"
 GREY = "#888888"

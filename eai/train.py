@@ -13,15 +13,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from eai.core.cli import CONFIG_DIR, EXECUTION_WHITELIST, call, check_searchpath, run_hydra
-from eai.core.config import check_top_level, resolve
+from eai.core.configuration.check import check_top_level
+from eai.core.configuration.resolve import resolve
+from eai.core.configuration.trainer_keys import check_trainer, is_shortened
 from eai.core.errors import ConfigError
 from eai.core.files import read_json
-from eai.core.numerals import spell_number
 from eai.core.schema import Experiment
+from eai.core.style.numerals import spell_number
 from eai.core.sweep.hooks import call_job, is_parallel, judged
 from eai.core.sweep.names import typed_of
 from eai.core.sweep.sweeper import StudySweeper
-from eai.core.trainer_keys import check_trainer, is_shortened
 
 log = logging.getLogger("eai")
 

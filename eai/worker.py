@@ -16,7 +16,7 @@ from eai.core.cli import log_to
 
 
 def main() -> None:
-    from eai.core.config import check_experiment
+    from eai.core.configuration.check import check_experiment
     from eai.core.directory import RunDirectory
     from eai.core.errors import EaiError, Interrupted
     from eai.core.learn.ranks import cluster_environment, joined, same_everywhere

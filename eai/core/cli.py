@@ -31,7 +31,7 @@ log = logging.getLogger("eai")
 T = TypeVar("T")
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-# What Hydra itself may build for its own node. `eai.core.trust` says what a run may be built of.
+# What Hydra itself may build for its own node. `eai.core.configuration.trust` says what a run may be built of.
 EXECUTION_WHITELIST = ("eai.core.sweep.hooks.Sweep", "eai.core.cli.NoEmptyDirectory")
 
 

@@ -53,7 +53,7 @@ class Interrupted(BaseException):
 def require(holds: bool, name: str, expected: str, got: object) -> None:
     """Raise ``ValueError('name: expected …, got …')`` unless ``holds``.
 
-    The message starts with the argument's name, so that ``eai.core.config.build`` can put the
+    The message starts with the argument's name, so that ``eai.core.configuration.build.build`` can put the
     configuration key in front of it.
     """
     if not holds:

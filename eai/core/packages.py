@@ -19,7 +19,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from eai.core.errors import ConfigError
 
 GROUP, VARIABLE = "eai.packages", "EAI_TRUST"
-# Of these a configuration may build what `eai.core.trust` lists; as a whole they can load, write and run anything.
+# Of these a configuration may build what `configuration/trust.py` lists; as a whole they can load and run anything.
 _NEVER = (*sys.stdlib_module_names, "eai", "torch", "lightning", "hydra", "omegaconf", "numpy")
 
 

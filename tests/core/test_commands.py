@@ -17,7 +17,8 @@ import pytest
 
 import eai
 from eai.core.cli import log_to
-from eai.core.config import check_top_level, resolve
+from eai.core.configuration.check import check_top_level
+from eai.core.configuration.resolve import resolve
 from eai.train import _verdict
 from tests.runs import TINY, composed
 

@@ -11,7 +11,8 @@ import torch
 from omegaconf import DictConfig
 
 from eai.core.cli import CONFIG_DIR
-from eai.core.config import check_experiment, resolve
+from eai.core.configuration.check import check_experiment
+from eai.core.configuration.resolve import resolve
 from eai.core.directory import RunDirectory
 from eai.core.files import read_json
 from tests.core.run.children import start, train_strictly

@@ -11,7 +11,9 @@ from hydra.core.plugins import Plugins
 
 import eai
 from eai.core.cli import _unknown_choice
-from eai.core.config import build, check_experiment, resolve
+from eai.core.configuration.build import build
+from eai.core.configuration.check import check_experiment
+from eai.core.configuration.resolve import resolve
 from eai.core.errors import ConfigError
 from eai.core.files import read_json
 from eai.core.packages import PackagesPath, config_folders, trusted_packages, versions

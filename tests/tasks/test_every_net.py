@@ -14,7 +14,8 @@ import torch
 from omegaconf import DictConfig
 
 from eai.core.cli import CONFIG_DIR
-from eai.core.config import check_experiment, resolve
+from eai.core.configuration.check import check_experiment
+from eai.core.configuration.resolve import resolve
 from eai.core.learn.data import DataModule
 from eai.core.learn.task import Task
 from eai.core.run.build import build_data_and_task

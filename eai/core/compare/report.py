@@ -22,7 +22,7 @@ from eai.core.compare.text import UNKNOWN, spell, spell_seconds, spell_spread
 from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError
 from eai.core.files import read_json, write_whole
-from eai.core.wording import in_words
+from eai.core.style.wording import in_words
 
 log = logging.getLogger("eai")
 ENDED = ("COMPLETED", "PRUNED", "FAILED")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eai.core.compare.record import BASELINE, OPTIMUM, ORACLE, RIVAL, STRONGEST, Record
 from eai.core.compare.text import spell
-from eai.core.wording import in_words
+from eai.core.style.wording import in_words
 
 CLOSE = 1.005  # ratios that differ by less are said to be the same
 

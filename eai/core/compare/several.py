@@ -30,7 +30,7 @@ from eai.core.compare.text import UNKNOWN, spell
 from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError
 from eai.core.files import read_json, write_whole
-from eai.core.wording import in_words
+from eai.core.style.wording import in_words
 
 # The figures of several runs, and what to see in each.
 FIGURES = {

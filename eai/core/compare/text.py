@@ -17,13 +17,13 @@ from rich.text import Text
 from eai.core.compare.record import BASELINE, number
 from eai.core.compare.records import read_record
 from eai.core.directory import RunDirectory
-from eai.core.numerals import spell_number
+from eai.core.style.numerals import spell_number
 
 UNKNOWN = "–"
 
 
 def spell(value: Any) -> str:
-    """A cell of a table: numbers as :func:`eai.core.numerals.spell_number` prints them, a dash for what is unknown."""
+    """A cell of a table: numbers as :func:`~eai.core.style.numerals.spell_number` prints them, a dash for unknown."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return UNKNOWN
     return spell_number(value) if isinstance(value, float) else str(value)

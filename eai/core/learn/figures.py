@@ -14,7 +14,7 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from eai.core.files import write_json
-from eai.core.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, new_figure
+from eai.core.style.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, new_figure
 
 Drawing = Figure | FuncAnimation
 FIGURE_SAMPLES = 6  # drawn in figures of samples

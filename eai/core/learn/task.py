@@ -1,15 +1,14 @@
-"""A task: what the network sees, what it is trained on, and how its estimate is scored."""
+"""A task: the steps that follow from what it provides."""
 
 from __future__ import annotations
 
 import math
 import statistics
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from operator import add
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -19,27 +18,19 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from eai.core.errors import ConfigError, ExplodedLossError, NonFiniteLossError
-from eai.core.learn.data import Blocks, DataModule, widened
-from eai.core.learn.export import Variable
-from eai.core.learn.figures import Drawing
+from eai.core.learn.data import Blocks, widened
+from eai.core.learn.parts import B, Estimate, Output, Parts
 from eai.core.learn.ranks import gather, processes, rank
 from eai.core.learn.resuming import random_state, set_random_state, stretch_schedule
-from eai.core.learn.scores import PerSample, SampleMeans, standard_errors
+from eai.core.learn.scores import SampleMeans, standard_errors
 from eai.core.schema import Monitor, Optimization
 
 EXPLOSION = 1e6  # times the first epoch's mean training loss: no schedule brings a run back from there
 _BACKWARD_HOOKS = ("on_before_backward", "on_after_backward")
-B = TypeVar("B", bound=tuple[Tensor, ...])
-Output = TypeVar("Output")
-Estimate = TypeVar("Estimate")
 
 
-class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
-    """The training, validation and test steps, written once for all tasks.
-
-    A task says how the net is called (``forward``), which physical estimate follows from its output
-    (``estimate``), which per-sample scores compare an estimate with the truth (``scores``), how their
-    means become the final scores (``summarise``), and which ``baselines`` are scored beside it.
+class Task(Parts[B, Output, Estimate], L.LightningModule):
+    """The training, validation and test steps, written once for all tasks, from the parts that each provides.
 
     Training is Lightning's manual optimisation: one pass through its loop takes a block of steps (see
     :class:`eai.core.learn.data.Blocks`). ``optimization`` holds what Lightning's own options would say.
@@ -75,78 +66,6 @@ class Task(L.LightningModule, ABC, Generic[B, Output, Estimate]):
         self.standard_errors: dict[str, dict[str, float]] = {}
         self.seconds_per_sample: dict[str, float] = {}
         self.register_state_dict_post_hook(_tensors_only)
-
-    # What a task provides.
-
-    @abstractmethod
-    def forward(self, batch: B) -> Output:
-        """The net's output for a batch, with gradients: what the loss is computed from."""
-
-    @abstractmethod
-    def estimate(self, batch: B, output: Output) -> Estimate:
-        """What is scored against the truth and drawn."""
-
-    @abstractmethod
-    def scores(self, batch: B, estimate: Estimate) -> Mapping[str, PerSample]:
-        """Per-sample quantities whose means over the whole split enter ``summarise``."""
-
-    def summarise(self, means: Mapping[str, float]) -> dict[str, float]:
-        """Final scores from means over samples; by default the means themselves."""
-        return dict(means)
-
-    @abstractmethod
-    def baselines(self, data: DataModule[B]) -> Mapping[str, Callable[[B], Estimate]]:
-        """Reference methods, scored on the same test samples in the same keys."""
-
-    def check_data(self, data: DataModule[B]) -> None:
-        """Raise ``ConfigError`` if this net cannot work on these data. By default every net can."""
-
-    def prepare(self, data: DataModule[B]) -> None:
-        """Take from the training data what scales and scores need, into buffers. By default nothing."""
-
-    def make_room(self, weights: Mapping[str, Tensor]) -> None:
-        """Make the buffers that :meth:`prepare` would have made, to be loaded where the data are absent.
-
-        Args:
-            weights: of the checkpoint, by name. By default nothing is made.
-        """
-
-    def measure(self, data: DataModule[B]) -> Mapping[str, Mapping[str, float]]:
-        """Further costs of methods for ``measurements.json``, beside the seconds per sample. By default none."""
-        return {}
-
-    def validated(self, batch: B, output: Output) -> None:
-        """See the net's output for a batch of validation data, beside the scores. By default nothing."""
-
-    @abstractmethod
-    def figures(self, batch: B, estimate: Estimate) -> Mapping[str, Drawing]:
-        """Figures of a few samples, drawn at chosen epochs and at the end."""
-
-    def closing_figures(self, data: DataModule[B], batch: B, estimate: Estimate) -> Mapping[str, Drawing]:
-        """Further figures, drawn once at the end of the run."""
-        return {}
-
-    def coordinates(self, data: DataModule[B]) -> Mapping[str, Variable]:
-        """Of the dataset that ``eai-evaluate export=…`` writes: what does not change between batches. By default none.
-
-        One along the samples is as long as the test split.
-        """
-        return {}
-
-    def exported(self, data: DataModule[B], batch: B, estimates: Mapping[str, Estimate]) -> Mapping[str, Variable]:
-        """The variables of that dataset, for a batch, samples first.
-
-        Args:
-            data: that the batch is from.
-            batch: of the test split.
-            estimates: of ``network`` and of every baseline.
-
-        Raises:
-            ConfigError: this task writes no dataset, which is the default.
-        """
-        raise ConfigError(f"export: {type(self).__name__} writes no dataset; it has no method exported()")
-
-    # What follows from it.
 
     @torch.no_grad()
     def predict(self, batch: B) -> Estimate:

@@ -20,7 +20,7 @@ from eai.core.learn.data import DataModule
 from eai.core.learn.ranks import processes, rank
 from eai.core.learn.scores import SampleMeans
 from eai.core.learn.task import Task
-from eai.core.wording import in_words
+from eai.core.style.wording import in_words
 
 log = logging.getLogger("eai")
 

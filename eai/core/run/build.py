@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from eai.core.config import build, named_by_key
+from eai.core.configuration.build import build, named_by_key
 from eai.core.errors import ConfigError
 from eai.core.learn.data import SPLITS, DataModule
 from eai.core.learn.figures import FIGURE_SAMPLES

@@ -18,8 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from eai.core.learn.data import DataModule
 from eai.core.learn.figures import FIGURE_SAMPLES, log_drawings
 from eai.core.learn.task import Task
-from eai.core.numerals import spell_number
 from eai.core.schema import Monitor
+from eai.core.style.numerals import spell_number
 
 epochs_log = logging.getLogger("eai.epochs")
 

@@ -12,7 +12,9 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from eai.core.config import build, check_experiment, refuse_shared, resolve
+from eai.core.configuration.build import build
+from eai.core.configuration.check import check_experiment
+from eai.core.configuration.resolve import refuse_shared, resolve
 from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError, MissingFileError
 from eai.core.learn.data import DataModule

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 
-from eai.core.config import named_by_key
+from eai.core.configuration.build import named_by_key
 from eai.core.directory import RunDirectory, disk_errors_named
 from eai.core.files import write_json
 from eai.core.learn.data import DataModule

@@ -22,7 +22,7 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from eai.core.config import build
+from eai.core.configuration.build import build
 from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError
 from eai.core.files import flat_keys, no_links, write_whole

@@ -16,7 +16,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from eai.core.cli import log_to
-from eai.core.config import check_experiment, portable, refuse_shared, resolve
+from eai.core.configuration.check import check_experiment
+from eai.core.configuration.resolve import portable, refuse_shared, resolve
+from eai.core.configuration.trainer_keys import check_trainer
 from eai.core.directory import COSMETIC, RunDirectory, disk_errors_named
 from eai.core.errors import ConfigError
 from eai.core.files import flat_keys
@@ -31,7 +33,6 @@ from eai.core.run.processes import reported, root_cause, run_workers
 from eai.core.run.signals import StopSignals
 from eai.core.run.trainer import build_callbacks, quiet_lightning
 from eai.core.schema import Accelerator, Experiment
-from eai.core.trainer_keys import check_trainer
 
 log = logging.getLogger("eai")
 # What may be changed with `resume=`.

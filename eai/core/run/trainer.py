@@ -15,7 +15,7 @@ from lightning.pytorch.profilers import AdvancedProfiler, Profiler, SimpleProfil
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from omegaconf import DictConfig
 
-from eai.core.config import build
+from eai.core.configuration.build import build
 from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError
 from eai.core.learn.ranks import cluster_environment, processes

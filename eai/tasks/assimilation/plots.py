@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from eai.core.palette import INPUT, PREDICTION, REFERENCE, TRUTH, new_figure
+from eai.core.style.palette import INPUT, PREDICTION, REFERENCE, TRUTH, new_figure
 from eai.variational.batch import Batch
 
 

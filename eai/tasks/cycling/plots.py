@@ -11,7 +11,7 @@ from matplotlib.animation import FuncAnimation
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from eai.core.palette import (
+from eai.core.style.palette import (
     BLACK,
     BLUE,
     GREEN,
@@ -24,7 +24,7 @@ from eai.core.palette import (
     legend_below,
     new_figure,
 )
-from eai.core.wording import in_words
+from eai.core.style.wording import in_words
 from eai.tasks.cycling.cycle import STRIDE, Estimate
 from eai.tasks.cycling.data import Batch
 

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from eai.core.palette import BLACK, ORANGE, PREDICTION, new_figure
+from eai.core.style.palette import BLACK, ORANGE, PREDICTION, new_figure
 from eai.tasks.dynamics.data import Batch
 from eai.tasks.dynamics.scores import power_by_wavenumber
 

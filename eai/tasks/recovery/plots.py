@@ -12,8 +12,20 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from torch import Tensor
 
-from eai.core.palette import BLACK, BLUE, GREEN, INPUT, ORANGE, PREDICTION, PURPLE, RED, SKY, legend_below, new_figure
-from eai.core.wording import in_words
+from eai.core.style.palette import (
+    BLACK,
+    BLUE,
+    GREEN,
+    INPUT,
+    ORANGE,
+    PREDICTION,
+    PURPLE,
+    RED,
+    SKY,
+    legend_below,
+    new_figure,
+)
+from eai.core.style.wording import in_words
 from eai.tasks.recovery.data import Batch, pixel_mean
 from eai.tasks.recovery.patterns import CLASSES
 from eai.tasks.recovery.scores import psnr

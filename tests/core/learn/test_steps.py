@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from eai.core.config import check_experiment, resolve
+from eai.core.configuration.check import check_experiment
+from eai.core.configuration.resolve import resolve
 from eai.core.directory import RunDirectory
 from eai.core.learn.data import Batches, Blocks, Loader
 from eai.core.run.build import build_data_and_task, seed_everything

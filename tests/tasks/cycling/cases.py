@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from eai.core.config import check_experiment, resolve
+from eai.core.configuration.check import check_experiment
+from eai.core.configuration.resolve import resolve
 from eai.core.run.build import build_data_and_task
 from eai.systems.lorenz import Lorenz96
 from eai.systems.ring import Ring

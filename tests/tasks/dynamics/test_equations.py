@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from eai.core.config import check_experiment, resolve
+from eai.core.configuration.check import check_experiment
+from eai.core.configuration.resolve import resolve
 from eai.core.errors import ConfigError
 from eai.tasks.dynamics.equations import Equation, Semilinear, pseudo_spectral
 from eai.tasks.dynamics.random_fields import band_limited, of_peak_one

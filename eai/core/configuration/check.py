@@ -1,4 +1,4 @@
-"""From a composed configuration to objects, with every mistake named by its key.
+"""Check a configuration as a whole, with every mistake named by its key, before anything of it is called.
 
 The signature of the class behind a ``_target_`` *is* the schema of its node; nothing is written
 twice. Unknown keys, missing keys and wrong types are found before anything is built; ranges are
@@ -9,29 +9,21 @@ from __future__ import annotations
 
 import inspect
 import re
-import tempfile
 import typing
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, cast
 
-import hydra
 from beartype import BeartypeConf
 from beartype.door import is_bearable
 from beartype.roar import BeartypeDecorHintPep585DeprecationWarning, BeartypeException
-from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from eai.core.directory import RESOLVER
+from eai.core.configuration.trust import OPTIMIZERS, hints_of, holds_no_nodes, kinds_in, root_kinds, trusted
 from eai.core.errors import ConfigError
-from eai.core.files import PACKAGE, flat_keys
 from eai.core.schema import Experiment
-from eai.core.trust import OPTIMIZERS, hints_of, holds_no_nodes, kinds_in, root_kinds, trusted, whitelist
 
 _PATHS = ("init_from", "model.forecast")  # beside data's own
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_"}
@@ -40,80 +32,11 @@ _LOOSELY_TYPED = ("neuralop", "torch_geometric")  # libraries whose hints leave 
 _INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
 
 
-def resolve(cfg: DictConfig) -> DictConfig:
-    """A copy without interpolations; a ``ConfigError`` names the one that cannot be resolved."""
-    try:
-        return cast(DictConfig, OmegaConf.create(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key or 'configuration'}: {str(error).splitlines()[0]}") from error
-
-
-def portable(cfg: DictConfig) -> DictConfig:
-    """A copy that means the same elsewhere: resolvers replaced by their values, paths of files absolute.
-
-    Interpolations between keys stay alive, so that sizes follow when one of them is changed later.
-
-    Args:
-        cfg: as composed by Hydra.
-
-    Raises:
-        ConfigError: a resolver has no value; names its key.
-    """
-    plain = OmegaConf.to_container(cfg)
-    copy = cast(DictConfig, OmegaConf.create(plain))
-    for key, value in flat_keys(plain).items():
-        if not isinstance(value, str):
-            continue
-        if RESOLVER.search(value):
-            try:
-                OmegaConf.update(copy, key, OmegaConf.select(cfg, key))
-            except OmegaConfBaseException as error:
-                raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
-            value = OmegaConf.select(copy, key)
-        is_path = key in _PATHS or (key.startswith("data.") and key.endswith(".path"))
-        if is_path and isinstance(value, str) and "${" not in value and not value.startswith(PACKAGE):
-            OmegaConf.update(copy, key, str(Path(value).expanduser().resolve()))
-    copy.resume = None
-    return copy
-
-
 def check_top_level(cfg: DictConfig) -> Experiment:
     """Check the keys and values of a resolved configuration that need no torch; return them typed."""
     content = cast(dict[str, Any], OmegaConf.to_container(cfg))
     _check_arguments("", Experiment, content)
     return cast(Experiment, _construct("", Experiment, content))
-
-
-def refuse_shared(cfg: DictConfig, keys: Iterable[str]) -> None:
-    """Refuse to set a key below an interpolated node, which would change what other nodes take from the same place.
-
-    Args:
-        cfg: as composed, with its interpolations.
-        keys: that are set; names of groups are no keys.
-
-    Raises:
-        ConfigError: names the key to set instead, which says that it changes both.
-    """
-    for key in keys:
-        place = key
-        while (further := _behind(cfg, place)) != place:
-            place = further
-        if place != key:
-            raise ConfigError(f"{key}: would change {place}, which other nodes use too; set {place} if that is meant")
-
-
-def _behind(cfg: DictConfig, key: str) -> str:
-    """The key with the first node on its way that is interpolated replaced by where its content stands."""
-    node: Any = cfg
-    parts = key.split(".")
-    for end, part in enumerate(parts[:-1], start=1):
-        if not isinstance(node, DictConfig) or part not in node:
-            break
-        if OmegaConf.is_interpolation(node, part):
-            source = str(cast(dict[str, Any], OmegaConf.to_container(node))[part])
-            return ".".join([source.removeprefix("${").removesuffix("}"), *parts[end:]])
-        node = node[part]
-    return key
 
 
 def check_experiment(cfg: DictConfig) -> Experiment:
@@ -124,42 +47,6 @@ def check_experiment(cfg: DictConfig) -> Experiment:
         for problem in _problems(key, content.get(key, {}), kinds):
             raise ConfigError(problem)
     return experiment
-
-
-@contextmanager
-def named_by_key(key: str) -> Iterator[None]:
-    """Turn what constructors refuse into a ``ConfigError`` that starts with the key of their node."""
-    # Imports torch.
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-    try:
-        yield
-    except InstantiationException as error:
-        raise ConfigError(str(error).replace("\n", " ")) from error
-    except (ValueError, TypeError, MisconfigurationException) as error:
-        # Hydra notes on the error which node was being built.
-        notes = [note.removeprefix("full_key: ") for note in getattr(error, "__notes__", ()) if "full_key: " in note]
-        where = notes[0] if notes else key
-        joint = "." if re.match(r"[\w.]+: expected", str(error)) else ": "
-        raise ConfigError(f"{where}{joint}{error}") from error
-
-
-def build(cfg: DictConfig, key: str, **arguments: Any) -> Any:
-    """Instantiate the node ``key``; a ``ConfigError`` says by key what cannot be built."""
-    with named_by_key(key), _no_temporary_files():
-        return hydra.utils.instantiate(cfg[key], _convert_="all", _execution_whitelist_=whitelist(), **arguments)
-
-
-@contextmanager
-def _no_temporary_files() -> Iterator[None]:
-    """Remove what is written to the temporary folder inside: torch_geometric leaves a file for each kind of layer."""
-    before = tempfile.tempdir
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        tempfile.tempdir = folder
-        try:
-            yield
-        finally:
-            tempfile.tempdir = before
 
 
 def _construct(key: str, cls: type, content: Mapping[str, Any]) -> Any:

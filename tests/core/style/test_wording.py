@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eai.core.wording import in_words
+from eai.core.style.wording import in_words
 
 
 @pytest.mark.parametrize(

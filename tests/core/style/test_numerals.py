@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eai.core.numerals import spell_number
+from eai.core.style.numerals import spell_number
 
 
 @pytest.mark.parametrize(
