@@ -26,6 +26,7 @@ PARTS = (
     "sizes",
     "dynamics_scaling",
     "assimilation_inference",
+    "assimilation_2d",
     "processes",
 )
 

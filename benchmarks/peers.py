@@ -34,6 +34,25 @@ def overrides(equation: str, network: str, seed: int, epochs: int) -> list[str]:
             "model.leads=[1,10,50,100,200]", "monitor.score=val/nrmse/lead_100", *common]  # fmt: skip
 
 
+def finished(path: Path, command: list[str]) -> bool:
+    """Whether the run is complete; it is made now if it is not there. One that fails is left out, with its report."""
+    run = RunDirectory(path)
+    if not run.status.is_file() or read_json(run.status)["state"] != "COMPLETED":
+        command = [sys.executable, "-m", "eai.train", *command, f"hydra.run.dir={path}"]
+        if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
+            print(f"{path}: failed, left out", flush=True)
+            return False
+    return True
+
+
+def row(runs: list[RunDirectory]) -> str:
+    """Parameters, seconds and scores of a network, medians over its runs."""
+    metrics, status = [read_json(run.metrics) for run in runs], [read_json(run.status) for run in runs]
+    medians = [statistics.median(scores[f"test/{name}"] for scores in metrics) for name in SCORES]
+    seconds = statistics.median(facts["train_seconds"] for facts in status)
+    return f"{status[0]['parameters']:10}  {seconds:7.0f}  " + "  ".join(f"{value:14.3g}" for value in medians)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("outputs/peers"))
@@ -44,24 +63,19 @@ def main() -> None:
     arguments = parser.parse_args()
     for equation in arguments.equations:
         print(f"\n{equation}: {'network':12} parameters  seconds  " + "  ".join(f"{name:>14}" for name in SCORES))
+        baselines: dict[str, dict[str, float]] = {}
         for network in arguments.networks:
-            runs = []
-            for seed in arguments.seeds:
-                run = RunDirectory(arguments.folder / equation / f"{network}_{seed}")
-                if not run.status.is_file() or read_json(run.status)["state"] != "COMPLETED":
-                    command = [*overrides(equation, network, seed, arguments.epochs), f"hydra.run.dir={run.path}"]
-                    subprocess.run([sys.executable, "-m", "eai.train", *command], check=True, stdout=subprocess.DEVNULL)
-                runs.append(run)
-            metrics, status = [read_json(run.metrics) for run in runs], [read_json(run.status) for run in runs]
-            medians = [statistics.median(scores[f"test/{name}"] for scores in metrics) for name in SCORES]
-            seconds = statistics.median(facts["train_seconds"] for facts in status)
-            values = "  ".join(f"{value:14.3g}" for value in medians)
-            print(
-                f"{'':{len(equation)}}  {network:12} {status[0]['parameters']:10}  {seconds:7.0f}  {values}", flush=True
-            )
-        best = read_json(runs[0].baselines)
-        for name in ("spectral", "persistence"):
-            values = "  ".join(f"{best[name][f'test/{score}']:14.3g}" for score in SCORES)
+            paths = {seed: arguments.folder / equation / f"{network}_{seed}" for seed in arguments.seeds}
+            runs = [
+                RunDirectory(path)
+                for seed, path in paths.items()
+                if finished(path, overrides(equation, network, seed, arguments.epochs))
+            ]
+            if runs:
+                print(f"{'':{len(equation)}}  {network:12} {row(runs)}", flush=True)
+                baselines = read_json(runs[0].baselines)
+        for name in sorted({"spectral", "persistence"} & baselines.keys()):
+            values = "  ".join(f"{baselines[name][f'test/{score}']:14.3g}" for score in SCORES)
             print(f"{'':{len(equation)}}  {name:12} {'':10}  {'':7}  {values}")
 
 

@@ -10,6 +10,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import PackageNotFoundError, entry_points, packages_distributions, version
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def trusted_packages() -> tuple[str, ...]:
     Raises:
         ConfigError: ``EAI_TRUST`` names something else than packages, or a library that is not the user's.
     """
-    names = [point.value.partition(":")[0] for point in entry_points(group=GROUP)]
+    names = [*_declared(tuple(sys.path))]
     for name in os.environ.get(VARIABLE, "").split(","):
         name = name.strip()
         if not name:
@@ -40,6 +41,12 @@ def trusted_packages() -> tuple[str, ...]:
             raise ConfigError(f"{VARIABLE}: expected packages of your own, got {name!r}")
         names.append(name)
     return tuple(dict.fromkeys(names))
+
+
+@cache
+def _declared(path: tuple[str, ...]) -> tuple[str, ...]:
+    """What the packages on Python's ``path`` declare; looked up once, because a file of each of them is opened."""
+    return tuple(point.value.partition(":")[0] for point in entry_points(group=GROUP))
 
 
 def package_of(target: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 
 import pytest
@@ -172,3 +173,20 @@ def test_layers_of_torch_geometric_leave_no_file_behind(tmp_path: Path, monkeypa
     node = "{_target_: torch_geometric.nn.GraphConv, in_channels: 3, out_channels: 2}"
     build(resolve(composed("train", [*TINY[:-2], "~model.net", f"+model.net={node}"])).model, "net")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_installed_packages_declare_is_looked_up_once_for_a_whole_configuration(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def counted(group: str) -> EntryPoints:
+        asked.append(group)
+        return entry_points(group=group)
+
+    monkeypatch.setattr("eai.core.packages.entry_points", counted)
+    monkeypatch.syspath_prepend(tmp_path)  # another path than before, so nothing is known of it
+    cfg = resolve(composed("train", ["task=dynamics"]))
+    check_experiment(cfg)
+    check_experiment(cfg)
+    assert asked == ["eai.packages"]

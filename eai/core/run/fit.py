@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,34 +83,12 @@ def run_rank(
         built = build_data_and_task(cfg, experiment)
         preflight(experiment, *built)
     data, task = built
-    if experiment.init_from and state is None:
-        with named_by_key("init_from"):
-            given = RunDirectory(experiment.init_from)
-            load_weights(task, given.best if given.path.is_dir() else given.path)
-    seed_everything(experiment.seed, rank())
-    task.optimization, task.monitor = experiment.optimization, experiment.monitor
-    if experiment.compile:
-        task.net.compile()
+    _begin(experiment, data, task, state)
     extra = build_callbacks(cfg, experiment)
     data.single_steps = acts_between_steps(cfg, experiment, extra.values())
-    if state is not None:
-        data.start = (state["progress"]["epochs"], state["progress"]["batches"])
-
-    history, best = History(), BestCheckpoint(run, experiment.monitor.score, experiment.monitor.mode)
-    last = LastCheckpoint(run, stop, experiment.reporting)
-    callbacks = [
-        LastEpochValidates(),
-        history,
-        *_progress(experiment, history),
-        FigureWriter(experiment.figures.every_n_epochs),
-    ]
-    callbacks += [Board(cfg, run)] if experiment.tensorboard else []
-    callbacks += extra.values()
-    trial = Trial.of_this_job() if experiment.pruner.name != "none" else None
-    pruning = [Pruning(trial, experiment, history)] if trial else []
-    callbacks += pruning
+    watch = _Watch.over(cfg, experiment, run, stop)
     loggers = build_loggers(cfg, experiment, run, state["global_step"] if state else 0)
-    trainer = build_trainer(cfg, run, [*callbacks, best, last], loggers, experiment.accelerator, gpus)
+    trainer = build_trainer(cfg, run, watch.callbacks(extra.values()), loggers, experiment.accelerator, gpus)
     if rank() == 0 and (changed := unusual(cfg)):
         log.info("trainer: %s", ", ".join(f"{name}={value}" for name, value in changed.items()))
     with disk_errors_named(run), published(loggers, cfg, run):
@@ -116,15 +96,14 @@ def run_rank(
             trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
         if (stopped := why_stopped(extra.values())) and rank() == 0:
             log.info("stopped after epoch %d of %d: %s", task.epochs_done, experiment.epochs, stopped)
-        pruned = next((one.reason for one in pruning if one.reason), None)
-        if not pruned:
-            best.include_the_end(trainer, task, data)
+        if not watch.pruned:
+            watch.best.include_the_end(trainer, task, data)
             load_weights(task, run.best)
-            score_and_report(trainer, cfg, run, data, task, history)
+            score_and_report(trainer, cfg, run, data, task, watch.history)
     return {
-        **({"pruned": pruned} if pruned else {}),
-        "monitored": {**vars(experiment.monitor), "value": best.value},
-        "train_seconds": round(last.seconds, 2),
+        **({"pruned": watch.pruned} if watch.pruned else {}),
+        "monitored": {**vars(experiment.monitor), "value": watch.best.value},
+        "train_seconds": round(watch.last.seconds, 2),
         "epochs": task.epochs_done,
         **({"stopped": stopped} if stopped else {}),
         "parameters": sum(p.numel() for p in task.parameters() if p.requires_grad),
@@ -133,11 +112,57 @@ def run_rank(
     }
 
 
-def _progress(experiment: Experiment, history: History) -> list[Callback]:
-    if rank():
-        return []
-    lines = EpochLines(experiment.reporting.line_every_n_epochs, experiment.monitor, history)
-    return [lines, ProgressBar(experiment.monitor, history)] if sys.stdout.isatty() else [lines]
+def _begin(experiment: Experiment, data: DataModule[Any], task: Task, state: dict[str, Any] | None) -> None:
+    """Give task and data what they begin with: weights, random numbers, how to optimise, and where to go on."""
+    if experiment.init_from and state is None:
+        with named_by_key("init_from"):
+            given = RunDirectory(experiment.init_from)
+            load_weights(task, given.best if given.path.is_dir() else given.path)
+    seed_everything(experiment.seed, rank())
+    task.optimization, task.monitor = experiment.optimization, experiment.monitor
+    if experiment.compile:
+        task.net.compile()
+    if state is not None:
+        data.start = (state["progress"]["epochs"], state["progress"]["batches"])
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """What looks on while a run trains: its scores, its checkpoints, its display, its search."""
+
+    history: History
+    best: BestCheckpoint
+    last: LastCheckpoint
+    display: Sequence[Callback]
+    pruning: Pruning | None
+
+    @classmethod
+    def over(cls, cfg: DictConfig, experiment: Experiment, run: RunDirectory, stop: StopSignals) -> _Watch:
+        history, monitor = History(), experiment.monitor
+        display: list[Callback] = []
+        if rank() == 0:
+            display.append(EpochLines(experiment.reporting.line_every_n_epochs, monitor, history))
+            display += [ProgressBar(monitor, history)] if sys.stdout.isatty() else []
+        display.append(FigureWriter(experiment.figures.every_n_epochs))
+        display += [Board(cfg, run)] if experiment.tensorboard else []
+        trial = Trial.of_this_job() if experiment.pruner.name != "none" else None
+        return cls(
+            history=history,
+            best=BestCheckpoint(run, monitor.score, monitor.mode),
+            last=LastCheckpoint(run, stop, experiment.reporting),
+            display=display,
+            pruning=Pruning(trial, experiment, history) if trial else None,
+        )
+
+    def callbacks(self, extra: Iterable[Callback]) -> list[Callback]:
+        """In the order in which Lightning calls them; checkpoints last, so that they hold what the others did."""
+        pruning = [self.pruning] if self.pruning else []
+        return [LastEpochValidates(), self.history, *self.display, *extra, *pruning, self.best, self.last]
+
+    @property
+    def pruned(self) -> str | None:
+        """Why the search stopped the run, if it did."""
+        return self.pruning.reason if self.pruning else None
 
 
 def score_and_report(
