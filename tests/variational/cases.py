@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from eai.variational.batch import Batch
-from eai.variational.cost import VariationalCost
+from eai.variational.cost import SlidesCost, VariationalCost
 from eai.variational.covariance import (
     DiagonalCovariance,
     GaspariCohnCovariance,
@@ -133,3 +133,33 @@ def dense_r(error: ObservationError, batch: Batch, n: int = N) -> Tensor:
 def standard_errors(samples: Tensor) -> Tensor:
     """How many standard errors the mean of ``samples`` over its first axis lies from zero."""
     return samples.mean(0) / (samples.std(0) / len(samples) ** 0.5)
+
+
+def autograd(cost: VariationalCost | SlidesCost, state: Tensor, batch: Batch) -> Tensor:
+    state = state.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(cost.total(state, batch).sum(), state)
+    return gradient
+
+
+def assert_relative(actual: Tensor, expected: Tensor, tolerance: float) -> None:
+    """The largest error beside the largest entry: an entry may be zero by chance."""
+    assert actual.shape == expected.shape
+    assert (actual - expected).abs().max() <= tolerance * expected.abs().max()
+
+
+def with_absurd_slots(batch: Batch) -> Batch:
+    """Slots of padding in front and a withheld one at the end, all with values that would show."""
+
+    def around(field: Tensor, front: float, end: float) -> Tensor:
+        ends = field[:, :2], field[:, :1]
+        return torch.cat([torch.full_like(ends[0], front), field, torch.full_like(ends[1], end)], 1)
+
+    return batch._replace(
+        y=around(batch.y, 1e30, -1e30),
+        obs_index=around(batch.obs_index, N - 1, 0),
+        obs_fraction=around(batch.obs_fraction, 0.9, 0.0),
+        obs_sigma=around(batch.obs_sigma, 1e-6, 1e-9),
+        obs_sigma_true=around(batch.obs_sigma, 1e-6, 1e-9),
+        obs_mask=around(batch.obs_mask, 0.0, 0.0),
+        obs_withheld=around(batch.obs_withheld, 0.0, 1.0),
+    )
