@@ -13,9 +13,8 @@ from omegaconf import DictConfig
 from eai.core.cli import CONFIG_DIR
 from eai.core.configuration.check import check_experiment
 from eai.core.configuration.resolve import resolve
-from eai.core.directory import RunDirectory
 from eai.core.files import read_json
-from tests.core.run.children import start, train_strictly
+from tests.core.run.children import trained
 from tests.runs import Train, composed
 
 CONF = Path(CONFIG_DIR)
@@ -101,16 +100,6 @@ def test_headline_of_every_task_has_its_baseline_in_the_same_run(task: str, trai
     assert all(scores.keys() == metrics.keys() for scores in baselines.values())
 
 
-def scores_after_training(name: str, seed: int, folder: Path) -> dict[str, float]:
-    """Train an experiment as a user does: in a process of its own, without the checks of shapes around every call."""
-    # Tests run side by side: with two threads each they would wait for one another. Figures are tested elsewhere.
-    overrides = (f"experiment={name}", f"seed={seed}", "accelerator.threads=1", "figures.at_end=false")
-    process = start(train_strictly, folder / f"seed{seed}", overrides)
-    process.join()
-    assert process.exitcode == 0
-    return read_json(RunDirectory(folder / f"seed{seed}").metrics)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize("name", sorted({*EXPERIMENTS} - LONG))
@@ -119,7 +108,8 @@ def test_every_experiment_reaches_its_score_as_the_median_of_its_seeds(name: str
     assert expectation is not None
     values: list[float] = []
     for seed in range(expectation.seeds):
-        values.append(scores_after_training(name, seed, tmp_path)[expectation.score])
+        run = trained(tmp_path / f"seed{seed}", (f"experiment={name}", f"seed={seed}"))
+        values.append(read_json(run.metrics)[expectation.score])
         if 2 * sum(map(expectation.met_by, values)) > expectation.seeds:
             return  # more than half of the seeds meet it, and with them the median of all
     assert expectation.met_by(statistics.median(values)), f"expected {expectation}, got {values}"

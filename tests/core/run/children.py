@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from omegaconf import OmegaConf
 
+from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError, Interrupted
 from eai.core.learn.ranks import Agreement, from_rank_zero, gather, same_everywhere
 from eai.core.run.checkpoints import LastCheckpoint
@@ -42,6 +43,14 @@ def train_strictly(directory: Path, overrides: tuple[str, ...]) -> None:
     warnings.filterwarnings("ignore", message=".*torch.jit.*", category=DeprecationWarning)
     torch.set_num_threads(1)
     train_in(directory, overrides)
+
+
+def trained(directory: Path, overrides: tuple[str, ...]) -> RunDirectory:
+    """A run made as a user makes it: in a process of its own, with one thread, without the checks around every call."""
+    process = start(train_strictly, directory, (*overrides, "accelerator.threads=1", "figures.at_end=false"))
+    process.join()
+    assert process.exitcode == 0
+    return RunDirectory(directory)
 
 
 def train_and_die(directory: Path, overrides: tuple[str, ...], step: int) -> None:

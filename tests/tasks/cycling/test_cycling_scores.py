@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from eai.core.files import read_json
 from eai.tasks.cycling.cycle import Cycled
 from eai.tasks.cycling.scores import final_scores, per_cycle
 from eai.variational.networks import ObservationNetwork
-from tests.runs import Train
+from tests.core.run.children import trained
 from tests.tasks.cycling.cases import cycles, lorenz, of
 
 
@@ -70,8 +72,8 @@ def test_white_innovations_have_no_correlation_and_persistent_ones_have() -> Non
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_innovations_alone_teach_an_analysis_better_than_3d_var(train: Train) -> None:
-    run = train("task=cycling", "epochs=9", "data.n_test=16", "data.steps_test=600", "figures.at_end=false")
+def test_innovations_alone_teach_an_analysis_better_than_3d_var(tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", ("task=cycling", "epochs=9", "data.n_test=16", "data.steps_test=600"))
     scores, others = read_json(run.metrics), read_json(run.baselines)
     # 0.25 with this seed after a minute, 3D-Var 0.41; the spread of the last epochs is 0.01.
     assert scores["test/rmse_analysis"] <= 0.30
@@ -85,9 +87,8 @@ def test_innovations_alone_teach_an_analysis_better_than_3d_var(train: Train) ->
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_on_a_linear_ring_the_net_comes_within_two_per_cent_of_kalman(train: Train) -> None:
-    run = train(
-        "task=cycling", "data/cycling=ring", "epochs=6", "data.n_test=16", "data.steps_test=600", "figures.at_end=false"
-    )
+def test_on_a_linear_ring_the_net_comes_within_two_per_cent_of_kalman(tmp_path: Path) -> None:
+    small = ("epochs=6", "data.n_test=16", "data.steps_test=600")
+    run = trained(tmp_path / "run", ("task=cycling", "data/cycling=ring", *small))
     exact = read_json(run.baselines)["kalman"]["test/rmse_analysis"]
     assert exact <= read_json(run.metrics)["test/rmse_analysis"] <= 1.02 * exact
