@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,7 @@ from torch import Tensor
 
 LOST = 1000.0  # the nRMSE of a rollout that has left all bounds, or is no number any more
 USEFUL = 0.6  # the anomaly correlation down to which a forecast counts as useful, in weather services
+GEOMETRIC = (100, 200)  # leads that a geometric mean is taken over
 MODE_POWER = 1e-6  # of the total: a wavenumber with less is not scored
 
 States = Float[Tensor, "b l n c"]
@@ -76,6 +78,31 @@ def mode_errors(
         errors[f"amplitude_error/mode_{k:02d}"] = (_bounded((ratio[:, k] - 1).abs(), LOST), weight[:, k])
         errors[f"phase_error/mode_{k:02d}"] = (turn[:, k], weight[:, k])
     return errors
+
+
+def final_scores(means: Mapping[str, float]) -> dict[str, float]:
+    """Scores from the means over samples of what :class:`eai.tasks.dynamics.task.Dynamics` gives of each.
+
+    Args:
+        means: by name.
+    """
+    hidden = ("mse_persistence", "mse_lead", "nrmse_each", "square/")
+    final = {name: mean for name, mean in means.items() if not name.startswith(hidden)}
+    by_lead = [means[name] for name in sorted(means) if name.startswith("nrmse_each/")]
+    for leads in GEOMETRIC:
+        if len(by_lead) >= leads:
+            logs = [math.log(max(mean, 1e-30)) for mean in by_lead[:leads]]
+            final[f"gmean_{leads}"] = math.exp(math.fsum(logs) / leads)
+    final["skill_persistence"] = _skill(means["mse"], means["mse_persistence"])
+    for name, mean in means.items():
+        if name.startswith("mse_lead/"):
+            lead = name.removeprefix("mse_lead/")
+            final[f"skill_persistence/lead_{lead}"] = _skill(mean, means[f"mse_lead_persistence/{lead}"])
+    return final
+
+
+def _skill(error: float, reference: float) -> float:
+    return 1 - error / reference if reference > 0 else math.nan
 
 
 def _bounded(value: Tensor, largest: float) -> Tensor:

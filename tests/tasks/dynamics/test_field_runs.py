@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +15,12 @@ from scores.continuous import rmse
 
 import eai
 from eai.core.directory import RunDirectory
+from eai.core.errors import ConfigError
 from eai.core.files import read_json
 from eai.core.run.finished import evaluate
-from tests.runs import Train, assert_same_result, composed, train_in
-from tests.tasks.dynamics.field_files import LATITUDE, LONGITUDE, noise, times, write
+from eai.tasks.dynamics.elsewhere import batch_of
+from tests.runs import Train, assert_equal, assert_same_result, composed, train_in
+from tests.tasks.dynamics.field_files import LATITUDE, LONGITUDE, noise, times, write, write_curvilinear, write_points
 
 COUNT = 84
 RUN = (
@@ -94,6 +99,115 @@ def test_another_file_is_scaled_with_the_statistics_of_the_training(run: RunDire
     torch.testing.assert_close(difference, (4.0 / std[0]).expand_as(difference), rtol=1e-3, atol=0)
     saved = torch.load(run.best, weights_only=True)["state_dict"]
     assert {name for name in saved if name.startswith("anomalies.")} == {"anomalies.coefficients", "anomalies.std"}
+
+
+@contextmanager
+def without(path: Path) -> Iterator[None]:
+    """Take a file away for a while."""
+    hidden = path.rename(path.with_suffix(".gone"))
+    try:
+        yield
+    finally:
+        hidden.rename(path)
+
+
+NO_FILE = r"^data\.path: expected a NetCDF file.*fields\.nc, which does not exist$"
+
+
+def test_run_loaded_without_its_file_predicts_the_same(run: RunDirectory, tmp_path: Path) -> None:
+    there = eai.load_run(run.path)
+    batch, path = there.data.batch("test"), Path(there.config.data.path)
+    shutil.copytree(run.path, tmp_path / "elsewhere")
+    with without(path):
+        here = eai.load_run(tmp_path / "elsewhere")
+        with pytest.raises(ConfigError, match=NO_FILE):
+            _ = here.data
+        with pytest.raises(ConfigError, match=NO_FILE):
+            evaluate(composed("evaluate", [f"run={run.path}", f"output={tmp_path / 'no'}"]))
+        with pytest.raises(ConfigError, match=NO_FILE):
+            train_in(tmp_path / "new", [*RUN, f"data.path={path}", "data.variables=[t,q]", "epochs=1"])
+        path.write_bytes(b"no such file")  # damaged is not absent
+        with pytest.raises(ConfigError, match=r"^data\.path: expected a readable NetCDF file"):
+            eai.load_run(tmp_path / "elsewhere")
+    for one, two in zip(here.module.predict(batch), there.module.predict(batch), strict=True):
+        assert torch.equal(one, two)
+    assert_equal(here.module.state_dict(), there.module.state_dict())
+    assert here.config == there.config
+
+
+def test_states_of_ones_own_are_forecast_in_their_units_without_the_file(run: RunDirectory, tmp_path: Path) -> None:
+    there = eai.load_run(run.path)
+    path, start = Path(there.config.data.path), there.data.starts["test"][2]
+    file = xr.open_dataset(path).load()
+    expected = there.data.anomalies.maps(
+        there.module.predict(there.data.batch("test")).rollout, there.data.batch("test").forcing[:, 1:]
+    )[2]
+    with without(path):
+        module = eai.load_run(run.path).module
+    known = file[["t", "q"]].isel(time=slice(start - 1, start + 1))  # the newest state and the one before it
+    states = torch.from_numpy(known.to_array("variable").transpose("time", ...).values)
+    times = known.time.values[0].astype("datetime64[M]") + np.arange(5)
+    forecasts = module.forecast_fields(states, times)
+    assert forecasts.shape == (3, 2, 5, 7)
+    # The same fields, but for the single precision of 280 K.
+    torch.testing.assert_close(forecasts, expected.float(), rtol=0, atol=1e-4, equal_nan=True)
+    batch = batch_of(module.anomalies, 1, states, times)
+    assert torch.equal(batch.u[0, 0], there.data.batch("test").u[2, 0])
+    for wrong, message in (
+        (
+            (states[:1], times),
+            r"states: expected \(history \+ 1, variables, places\) = \(2, 2, 5, 7\), got \(1, 2, 5, 7\)",
+        ),
+        ((states, times[:2]), "times: expected those of 2 states and of at least one forecast, got 2"),
+        (
+            (states.masked_fill(states > 280, torch.nan), times),
+            r"states: expected a value of every .* got 'none at \d+ of 33",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            module.forecast_fields(*wrong)
+    module.anomalies = None
+    with pytest.raises(ValueError, match="forecast_fields: expected a net trained on data=dynamics/netcdf"):
+        module.forecast_fields(states, times)
+
+
+def test_run_of_an_earlier_version_says_that_it_needs_its_file(run: RunDirectory, tmp_path: Path) -> None:
+    shutil.copytree(run.path, tmp_path / "old")
+    old = RunDirectory(tmp_path / "old")
+    checkpoint = torch.load(old.best, weights_only=True)
+    del checkpoint["fields"]
+    torch.save(checkpoint, old.best)
+    assert eai.load_run(old.path).data.shape == (33,)
+    with without(Path(eai.load_run(run.path).config.data.path)), pytest.raises(ConfigError, match=NO_FILE):
+        eai.load_run(old.path)
+
+
+@pytest.mark.parametrize("kind", ["curvilinear", "points"])
+def test_graph_made_again_from_a_checkpoint_is_the_one_of_the_file(tmp_path: Path, kind: str) -> None:
+    values = noise(COUNT)
+    values[:, 1, 2] = np.nan
+    path = tmp_path / "fields.nc"
+    if kind == "points":
+        write_points(path, times(COUNT, "M"), values.reshape(COUNT, -1))
+    else:
+        write_curvilinear(path, times(COUNT, "M"), values)
+    graph = "path: '${data.path}', variables: '${data.variables}', k: 3"
+    lazy = (
+        "model/dynamics=pyg", "~model.net.graph",
+        f"+model.net.graph={{_target_: eai.tasks.dynamics.file_graph.file_points, {graph}}}", "data.harmonics=1",
+    )  # fmt: skip
+    made = train_in(tmp_path / "run", [
+        "task=dynamics", "data/dynamics=netcdf", f"data.path={path}", "data.variables=[t]", "data.nt_test=4",
+        "model.net.static_features=5", "model.leads=[1,3]", "epochs=1", "accelerator.threads=1",
+        "validate_every_n_epochs=1", "figures.at_end=false", *lazy,
+    ])  # fmt: skip
+    there = eai.load_run(made.path)
+    batch = there.data.batch("test")
+    with without(path):
+        here = eai.load_run(made.path)
+    for one, two in zip(here.module.net.graph, there.module.net.graph, strict=True):
+        assert torch.equal(torch.as_tensor(one), torch.as_tensor(two))
+    assert torch.equal(here.module.predict(batch).rollout, there.module.predict(batch).rollout)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_result(run: RunDirectory, train: Train, tmp_path: Path) -> None:
