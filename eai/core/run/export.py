@@ -229,10 +229,10 @@ class _Zarr(_Writer):
 
 
 def _array(variable: Variable) -> np.ndarray:
-    """The values for a file: numbers of 32 bits, bytes for what is true or false; coordinates keep their precision."""
+    """The values for a file: integers of 32 bits, bytes for what is true or false; others keep their precision."""
     values = variable.values.detach().cpu()
     if values.dtype == torch.bool:
         return values.to(torch.int8).numpy()
     if values.is_floating_point():
-        return (values if len(variable.dims) == 1 and values.dtype == torch.float64 else values.float()).numpy()
+        return (values if values.dtype == torch.float64 else values.float()).numpy()
     return values.to(torch.int32).numpy()

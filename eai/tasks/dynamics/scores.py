@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from eai.core.learn.scores import PerSample
 
 LOST = 1000.0  # the nRMSE of a rollout that has left all bounds, or is no number any more
 USEFUL = 0.6  # the anomaly correlation down to which a forecast counts as useful, in weather services
@@ -80,11 +82,50 @@ def mode_errors(
     return errors
 
 
-def final_scores(means: Mapping[str, float]) -> dict[str, float]:
-    """Scores from the means over samples of what :class:`eai.tasks.dynamics.task.Dynamics` gives of each.
+def per_sample(
+    u: Float[Tensor, "b t n c"],
+    one_step: States,
+    rollout: States,
+    nrmse: Float[Tensor, "b l"],
+    leads: Sequence[int],
+    climatology: Float[Tensor, ""],
+) -> dict[str, PerSample]:
+    """Quantities of each trajectory whose means make the scores that all data have.
 
     Args:
-        means: by name.
+        u: the truth.
+        one_step, rollout: see :class:`eai.tasks.dynamics.forecast.Forecast`.
+        nrmse: of the rollout, by lead.
+        leads: to name.
+        climatology: the mean of the training data.
+    """
+    truth = u[:, 1:]
+    correlation, squares = acc(rollout, truth, climatology), mse_by_lead(rollout, truth)
+    persisted = mse_by_lead(u[:, :1].expand_as(truth), truth)
+    values: dict[str, PerSample] = {
+        "mse": mse(one_step, truth),
+        "mse_rollout": mse(rollout, truth),
+        "mse_persistence": mse(u[:, :-1], truth),
+        "nrmse": nrmse.mean(1),
+        "useful_lead_time": useful_lead_time(correlation),
+        "mass_drift": mass_drift(rollout, truth),
+    }
+    for lead in leads:
+        at = lead - 1
+        values[f"nrmse/lead_{lead:02d}"] = nrmse[:, at]
+        values[f"acc/lead_{lead:02d}"] = correlation[:, at]
+        values[f"mse_lead/{lead:02d}"] = squares[:, at]
+        values[f"mse_lead_persistence/{lead:02d}"] = persisted[:, at]
+    if truth.shape[1] >= min(GEOMETRIC):
+        values |= {f"nrmse_each/{lead:03d}": error for lead, error in enumerate(nrmse.unbind(1), start=1)}
+    return values
+
+
+def final_scores(means: Mapping[str, float]) -> dict[str, float]:
+    """The scores that all data have, from means over samples.
+
+    Args:
+        means: of what :func:`per_sample` gives, and of others, which stay as they are.
     """
     hidden = ("mse_persistence", "mse_lead", "nrmse_each", "square/")
     final = {name: mean for name, mean in means.items() if not name.startswith(hidden)}

@@ -49,6 +49,7 @@ from eai.core.errors import ConfigError, require
 from eai.core.learn.data import DataModule, widened
 from eai.core.learn.export import Variable
 from eai.core.learn.figures import Drawing
+from eai.core.learn.scores import PerSample
 from eai.core.learn.task import Task
 from eai.tasks.dynamics import (
     elsewhere,
@@ -170,32 +171,14 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         dtype = next((weight.dtype for weight in self.net.parameters()), u.dtype)
         return self.net(u.to(dtype), static.to(dtype)).to(u.dtype)
 
-    def scores(self, batch: Batch, estimate: Forecast) -> Mapping[str, Tensor | tuple[Tensor, Tensor]]:
+    def scores(self, batch: Batch, estimate: Forecast) -> Mapping[str, PerSample]:
         batch = of_newest(widened(batch), self._history)
         truth, fields = batch.u[:, 1:], self.anomalies
-        nrmse = scores.nrmse if fields is None else fields.nrmse
-        by_lead = nrmse(estimate.rollout, truth)
-        correlation = scores.acc(estimate.rollout, truth, self.climatology)
-        squares = scores.mse_by_lead(estimate.rollout, truth)
-        persisted = scores.mse_by_lead(batch.u[:, :1].expand_as(truth), truth)
-        values: dict[str, Tensor | tuple[Tensor, Tensor]] = {
-            "mse": scores.mse(estimate.one_step, truth),
-            "mse_rollout": scores.mse(estimate.rollout, truth),
-            "mse_persistence": scores.mse(batch.u[:, :-1], truth),
-            "nrmse": by_lead.mean(1),
-            "useful_lead_time": scores.useful_lead_time(correlation),
-            "mass_drift": scores.mass_drift(estimate.rollout, truth),
-        }
-        for lead in self._leads(truth.shape[1]):
-            at = lead - 1
-            values[f"nrmse/lead_{lead:02d}"] = by_lead[:, at]
-            values[f"acc/lead_{lead:02d}"] = correlation[:, at]
-            values[f"mse_lead/{lead:02d}"] = squares[:, at]
-            values[f"mse_lead_persistence/{lead:02d}"] = persisted[:, at]
-        if truth.shape[1] >= min(scores.GEOMETRIC):
-            values |= {f"nrmse_each/{lead:03d}": error for lead, error in enumerate(by_lead.unbind(1), start=1)}
+        leads, nrmse = self._leads(truth.shape[1]), scores.nrmse if fields is None else fields.nrmse
+        error = nrmse(estimate.rollout, truth)
+        values = scores.per_sample(batch.u, estimate.one_step, estimate.rollout, error, leads, self.climatology)
         if fields is not None:
-            return values | fields.square_errors(estimate.rollout, truth, self._leads(truth.shape[1]))
+            return values | fields.square_errors(estimate.rollout, truth, leads)
         if not self._modes:
             return values
         return values | scores.mode_errors(estimate.one_step[:, 0], truth[:, 0], self._shape, self._modes)
