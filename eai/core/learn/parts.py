@@ -10,7 +10,7 @@ from torch import Tensor
 
 from eai.core.errors import ConfigError
 from eai.core.learn.data import DataModule
-from eai.core.learn.export import Variable
+from eai.core.learn.export import Parted, Variable
 from eai.core.learn.figures import Drawing
 from eai.core.learn.scores import PerSample
 
@@ -83,7 +83,9 @@ class Parts(ABC, Generic[B, Output, Estimate]):
         """
         return {}
 
-    def exported(self, data: DataModule[B], batch: B, estimates: Mapping[str, Estimate]) -> Mapping[str, Variable]:
+    def exported(
+        self, data: DataModule[B], batch: B, estimates: Mapping[str, Estimate]
+    ) -> Mapping[str, Variable | Parted]:
         """The variables of that dataset, for a batch, samples first.
 
         Args:
