@@ -70,7 +70,8 @@ def test_filters_that_know_their_error_have_the_crps_of_a_consistent_distributio
     for estimate in (exact, ensemble):
         scored = per_cycle(data.operator, batch, estimate, 30, 1.0)
         error = (estimate.analysis - batch.truth[:, :60])[:, 30:].abs().mean()
-        assert torch.is_tensor(value := scored["crps_analysis"])
+        value = scored["crps_analysis"]
+        assert torch.is_tensor(value)
         torch.testing.assert_close(value, estimate.crps[:, 30:].mean(1))
         assert 0.5 < value.mean() / error < 0.9  # of a consistent normal distribution 1/√2
         means = {name: one.double().mean().item() for name, one in scored.items() if torch.is_tensor(one)}
