@@ -76,3 +76,14 @@ def test_filters_that_know_their_error_have_the_crps_of_a_consistent_distributio
         assert 0.5 < value.mean() / error < 0.9  # of a consistent normal distribution 1/√2
         means = {name: one.double().mean().item() for name, one in scored.items() if torch.is_tensor(one)}
         assert final_scores(means)["crps_analysis"] == pytest.approx(value.mean().item(), rel=1e-6)
+
+
+def test_members_are_those_after_inflation() -> None:
+    data = cycles(network=RegularNetwork(N, 2), steps_test=12)
+    batch, states = data.batch("test"), climate(data)
+    least, more = (EnsembleTransform(data, Exact(data.system), states, 9, inflation) for inflation in (1.0, 1.3))
+    (_, mean, few), (_, same, wide) = (next(iter(one.cycle(batch))) for one in (least, more))
+    assert torch.equal(mean, same)
+    # In its beginning a cycle is inflated by 1.1 at least.
+    torch.testing.assert_close((wide - mean[:, None]) / 1.3, (few - mean[:, None]) / 1.1)
+    torch.testing.assert_close(wide.var(1).mean(1).sqrt(), more.run(batch, 0).spread[:, 0])
