@@ -68,7 +68,6 @@ def export(path: Path, cfg: DictConfig, run: RunDirectory, data: DataModule[Any]
     Raises:
         ConfigError: the task writes no dataset, or there is no place for it.
     """
-    data.setup()
     count, fixed = len(data.samples["test"]), task.coordinates(data)
     methods = {"network": task.predict, **task.baselines(data)}
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")

@@ -80,7 +80,6 @@ def load_run(run_dir: str | Path, overrides: Sequence[str] = ()) -> Run:
             except ConfigError:
                 # The run keeps too little to do without: say which file it needs.
                 raise error from error.__cause__
-        data.setup()
     return Run(cfg, task.eval(), data)
 
 
@@ -130,7 +129,7 @@ def evaluate(cfg: DictConfig) -> tuple[float, RunDirectory]:
     saved, experiment, changed = _configured(run, wanted)
     with StopSignals():
         data, task = _build_fitting(saved, experiment, changed, run)
-        preflight(experiment, data, task)
+        preflight(experiment, data, task, ("test",))
         result = RunDirectory(_place(run, cfg.get("output")))
         try:
             result.path.mkdir(parents=True, exist_ok=True)

@@ -108,7 +108,6 @@ class Cycling(Task[Batch, Cycled, Estimate]):
         self.climate_mean.fill_(states.mean().item())
         self.climate_std.fill_(states.std().item())
         if callable(fit := getattr(self.net, "fit_scales", None)):
-            data.setup()
             sigma = data.samples["train"].all.obs_sigma.mean().item()
             fit(self.climate_mean.item(), self.climate_std.item(), sigma)
 

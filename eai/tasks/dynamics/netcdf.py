@@ -106,10 +106,8 @@ class FieldTrajectories(Trajectories):
     anomalies: Anomalies
     starts: dict[Split, np.ndarray]
 
-    def setup(self, stage: str | None = None) -> None:
-        for split in SPLITS:
-            if split not in self.samples:
-                self.samples[split] = _Windows(self, split)
+    def make(self, split: Split) -> Samples[Batch]:
+        return _Windows(self, split)
 
     def generate(self, split: Split, generator: torch.Generator) -> Batch:
         return self.windows(self.starts[split], self.lengths[split])

@@ -121,7 +121,6 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         interface.check_call(self.net, self.step, self.transfer_batch_to_device(val, self.device, 0))
 
     def prepare(self, data: DataModule[Batch]) -> None:
-        data.setup()
         batch, self._references = _trajectories(data).fitting(), None
         fields = _trajectories(data)
         self._modes = min(fields.modes, min(fields.shape) // 2) if fields.positions is None else 0
