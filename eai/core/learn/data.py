@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, Generic, Literal, TypeVar, cast
 
@@ -19,6 +19,8 @@ from eai.core.learn.ranks import processes, rank
 B = TypeVar("B", bound=tuple[Tensor, ...])
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+# What Lightning's stages need; all else needs everything.
+STAGES: dict[str | None, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 
 
 def split_generator(seed: int, split: Split, epoch: int = 0, device: str = "cpu") -> torch.Generator:
@@ -58,6 +60,22 @@ class Samples(Generic[B]):
     def __getitem__(self, indices: Tensor) -> B:
         indices = indices.to(self.all[0].device)
         return cast(Any, type(self.all))(*(field.index_select(0, indices) for field in self.all))
+
+
+class Splits(dict[Split, Samples[B]]):
+    """The samples of each split, made when they are first asked for.
+
+    Args:
+        make: the samples of a split.
+    """
+
+    def __init__(self, make: Callable[[Split], Samples[B]]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, split: Split) -> Samples[B]:
+        self[split] = self._make(split)
+        return self[split]
 
 
 class Batches:
@@ -221,7 +239,7 @@ class DataModule(LightningDataModule, ABC, Generic[B]):
         require(passes >= 1, "passes", "at least 1", passes)
         self.batch_size, self.seed, self.fresh, self.device = batch_size, seed, fresh, device
         self.passes = passes
-        self.samples: dict[Split, Samples[B]] = {}
+        self.samples: Splits[B] = Splits(self.make)
         self.single_steps = True  # one training step per pass through Lightning's loop; see `Blocks`
         self.start = (0, 0)  # first epoch of the training, and its batches to skip
 
@@ -234,14 +252,16 @@ class DataModule(LightningDataModule, ABC, Generic[B]):
     def generate(self, split: Split, generator: torch.Generator) -> B:
         """All samples of ``split`` as one Batch, on the generator's device; random numbers only from ``generator``."""
 
+    def make(self, split: Split) -> Samples[B]:
+        """The samples of a split; by default they are generated at once."""
+        return Samples(self, split, fresh=self.fresh and split == "train")
+
     def setup(self, stage: str | None = None) -> None:
-        for split in SPLITS:
-            if split not in self.samples:
-                self.samples[split] = Samples(self, split, fresh=self.fresh and split == "train")
+        for split in STAGES.get(stage, SPLITS):
+            _ = self.samples[split]
 
     def batch(self, split: Split, size: int | None = None) -> B:
-        """The first ``size`` samples of a split (all, if None) as one Batch."""
-        self.setup()
+        """The first ``size`` samples of a split (all, if None) as one Batch; no other split is made for it."""
         samples = self.samples[split]
         return samples[torch.arange(len(samples))[:size]]
 

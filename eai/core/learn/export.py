@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from torch import Tensor
@@ -18,6 +18,23 @@ class Variable(NamedTuple):
 
     dims: tuple[str, ...]
     values: Tensor
+    attributes: Mapping[str, str]
+
+
+class Parted(NamedTuple):
+    """A variable of numbers in single precision that is too large to be held, and is written part by part.
+
+    ``dims``: as those of a :class:`Variable`, two or more. ``shape``: of a batch of it.
+    ``parts``: along the second dimension, one after another, each with as many entries there as the first; the last
+    one may have fewer.
+    ``length``: of the parts along the second dimension.
+    ``attributes``: see there.
+    """
+
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    parts: Iterator[Tensor]
+    length: int
     attributes: Mapping[str, str]
 
 

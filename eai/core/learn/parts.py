@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
 from eai.core.errors import ConfigError
 from eai.core.learn.data import DataModule
-from eai.core.learn.export import Variable
+from eai.core.learn.export import Parted, Variable
 from eai.core.learn.figures import Drawing
 from eai.core.learn.scores import PerSample
 
@@ -53,11 +53,12 @@ class Parts(ABC, Generic[B, Output, Estimate]):
     def prepare(self, data: DataModule[B]) -> None:
         """Take from the training data what scales and scores need, into buffers. By default nothing."""
 
-    def make_room(self, weights: Mapping[str, Tensor]) -> None:
-        """Make the buffers that :meth:`prepare` would have made, to be loaded where the data are absent.
+    def make_room(self, checkpoint: Mapping[str, Any]) -> None:
+        """Make what :meth:`prepare` would have made, where the data are absent. By default nothing.
 
         Args:
-            weights: of the checkpoint, by name. By default nothing is made.
+            checkpoint: of the run: its weights, which are loaded afterwards, by name in ``state_dict``, and what
+                ``on_save_checkpoint`` has put beside them.
         """
 
     def measure(self, data: DataModule[B]) -> Mapping[str, Mapping[str, float]]:
@@ -82,7 +83,9 @@ class Parts(ABC, Generic[B, Output, Estimate]):
         """
         return {}
 
-    def exported(self, data: DataModule[B], batch: B, estimates: Mapping[str, Estimate]) -> Mapping[str, Variable]:
+    def exported(
+        self, data: DataModule[B], batch: B, estimates: Mapping[str, Estimate]
+    ) -> Mapping[str, Variable | Parted]:
         """The variables of that dataset, for a batch, samples first.
 
         Args:

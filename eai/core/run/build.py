@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from omegaconf import DictConfig
 
 from eai.core.configuration.build import build, named_by_key
 from eai.core.errors import ConfigError
-from eai.core.learn.data import SPLITS, DataModule
+from eai.core.learn.data import SPLITS, DataModule, Split
 from eai.core.learn.figures import FIGURE_SAMPLES
 from eai.core.learn.ranks import processes
 from eai.core.learn.scores import SampleMeans
@@ -50,16 +51,20 @@ def build_data_and_task(cfg: DictConfig, experiment: Experiment) -> tuple[DataMo
     return data, task
 
 
-def preflight(experiment: Experiment, data: DataModule[Any], task: Task) -> None:
+def preflight(experiment: Experiment, data: DataModule[Any], task: Task, splits: Sequence[Split] = SPLITS) -> None:
     """Score one small batch before training, and check that every score and method named exists.
+
+    Args:
+        experiment: the checked top level of the configuration.
+        data, task: that it names.
+        splits: that are needed.
 
     Raises:
         ConfigError: names the key of what does not fit.
     """
     with named_by_key("model.optimizer"):
         task.configure_optimizers()
-    data.setup()
-    for split in SPLITS:
+    for split in splits:
         if len(data.samples[split]) < processes():
             few = len(data.samples[split])
             raise ConfigError(f"accelerator.devices: expected at most one process per {split} sample ({few})")

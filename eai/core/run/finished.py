@@ -75,17 +75,32 @@ def load_run(run_dir: str | Path, overrides: Sequence[str] = ()) -> Run:
         except ConfigError as error:
             if not isinstance(error.__cause__, MissingFileError):
                 raise
-            return Run(cfg, _without_data(cfg, run).eval(), error.__cause__)
-        data.setup()
+            try:
+                return Run(cfg, _without_data(cfg, run).eval(), error.__cause__)
+            except ConfigError:
+                # The run keeps too little to do without: say which file it needs.
+                raise error from error.__cause__
     return Run(cfg, task.eval(), data)
 
 
 def _without_data(cfg: DictConfig, run: RunDirectory) -> Task:
-    """The task alone, with what it once took from the data as the checkpoint has it."""
-    task: Task = build(cfg, "model")
-    task.make_room(check_checkpoint(run.best)["state_dict"])
+    """The task alone: wherever its model names the file of the data, the checkpoint stands in for it."""
+    model = OmegaConf.to_container(cfg.model)
+    if (path := OmegaConf.select(cfg, "data.path")) is not None:
+        model = _renamed(model, path, str(run.best))
+    task: Task = build(OmegaConf.create({"model": model}), "model")
+    task.make_room(check_checkpoint(run.best))
     load_weights(task, run.best)
     return task
+
+
+def _renamed(node: Any, old: str, new: str) -> Any:
+    """The node with every value that equals ``old`` replaced."""
+    if isinstance(node, dict):
+        return {name: _renamed(item, old, new) for name, item in node.items()}
+    if isinstance(node, list):
+        return [_renamed(item, old, new) for item in node]
+    return new if node == old else node
 
 
 def evaluate(cfg: DictConfig) -> tuple[float, RunDirectory]:
@@ -114,7 +129,7 @@ def evaluate(cfg: DictConfig) -> tuple[float, RunDirectory]:
     saved, experiment, changed = _configured(run, wanted)
     with StopSignals():
         data, task = _build_fitting(saved, experiment, changed, run)
-        preflight(experiment, data, task)
+        preflight(experiment, data, task, ("test",))
         result = RunDirectory(_place(run, cfg.get("output")))
         try:
             result.path.mkdir(parents=True, exist_ok=True)

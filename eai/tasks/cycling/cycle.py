@@ -32,14 +32,16 @@ class Estimate(NamedTuple):
     """What is scored of a method.
 
     ``forecast[:, i, l]`` starts from every ``STRIDE``-th analysis and has lead l + 1; ``spread`` is the standard
-    deviation of an ensemble's analyses, over its members, NaN where a method has none; ``model_error`` the root mean
-    square error of the method's forecast model in one step from the truth.
+    deviation of an ensemble's analyses, over its members, NaN where a method has none; ``crps`` the mean over the grid
+    of the CRPS of the analyses, see :mod:`eai.tasks.cycling.probability`; ``model_error`` the root mean square error of
+    the method's forecast model in one step from the truth.
     """
 
     analysis: Float[Tensor, "b t n"]
     background: Float[Tensor, "b t n"]
     forecast: Float[Tensor, "b s l n"]
     spread: Float[Tensor, "b t"]
+    crps: Float[Tensor, "b t"]
     model_error: Float[Tensor, " b"]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
@@ -18,6 +19,7 @@ from eai.tasks.cycling.cycle import Estimate
 from eai.tasks.cycling.data import Batch, Cycles, at
 from eai.tasks.cycling.forecast import finished
 from eai.tasks.cycling.linear import StaticGain
+from eai.tasks.cycling.probability import crps
 from eai.variational import batch as variational
 from eai.variational.covariance import gaspari_cohn
 
@@ -71,28 +73,44 @@ class Ensemble(ABC):
             batch: the cycles.
             leads: of the forecasts from the mean of the analyses.
         """
+        analyses, backgrounds, spread, ranked = [], [], [], []
+        for time, (background, mean, members) in enumerate(self.cycle(batch)):
+            backgrounds.append(background)
+            analyses.append(mean)
+            spread.append(members.var(1).mean(1).sqrt())
+            ranked.append(crps(members, batch.truth[:, time]).float())
+        analysis, background, known, score = (
+            torch.stack(parts, 1) for parts in (analyses, backgrounds, spread, ranked)
+        )
+        return finished(self._model, batch, analysis, background, leads, known, score)
+
+    def steps(self, batch: Batch) -> int:
+        """Analyses of a cycle."""
+        return batch.y.shape[1] - self._data.ahead
+
+    def cycle(self, batch: Batch) -> Iterator[tuple[Float[Tensor, "b n"], Float[Tensor, "b n"], Members]]:
+        """Of one time after another the mean of the background, that of the analysis, and its members after inflation.
+
+        Args:
+            batch: the cycles.
+        """
         data, device, count = self._data, batch.y.device, len(batch.start)
         generator = torch.Generator(device).manual_seed(data.seed)
         drawn = torch.randint(len(self._climate), (count, self.members), generator=generator, device=device)
         ensemble = self._climate.to(device)[drawn].float()
-        analyses, backgrounds, spread = [], [], []
-        for time in range(batch.y.shape[1] - data.ahead):
-            mean = ensemble.mean(1)
-            backgrounds.append(mean)
-            observed = at(batch, time, mean)
+        for time in range(self.steps(batch)):
+            background = ensemble.mean(1)
+            observed = at(batch, time, background)
             analysed = (self.update if time else self._begin)(ensemble, observed, generator)
             # An ensemble that has left all bounds is lost, but must not stop the others.
             analysed = analysed.nan_to_num(0.0, 0.0, 0.0).clamp(-data.system.bound, data.system.bound)
             mean = analysed.mean(1)
             inflation = max(self.inflation, EARLY) if time < BEGINNING else self.inflation
-            around = inflation * (analysed - mean[:, None])
-            analyses.append(mean)
-            spread.append((around.square().sum(1) / (self.members - 1)).mean(1).sqrt())
-            ensemble = self._model((mean[:, None] + around).flatten(0, 1)).view(ensemble.shape)
+            members = mean[:, None] + inflation * (analysed - mean[:, None])
+            yield background, mean, members
+            ensemble = self._model(members.flatten(0, 1)).view(ensemble.shape)
             if data.system.stochastic:
                 ensemble = ensemble + data.system.noise(count * self.members, generator).float().view(ensemble.shape)
-        analysis, background = torch.stack(analyses, 1), torch.stack(backgrounds, 1)
-        return finished(self._model, batch, analysis, background, leads, torch.stack(spread, 1))
 
     def _begin(self, ensemble: Members, observed: variational.Batch, generator: torch.Generator) -> Members:
         """The first analysis: the members know nothing yet, and the climate's covariance takes the place of theirs."""

@@ -81,6 +81,7 @@ def finished(
     background: Float[Tensor, "b t n"],
     leads: int,
     spread: Float[Tensor, "b t"] | None = None,
+    crps: Float[Tensor, "b t"] | None = None,
 ) -> Estimate:
     """A method's analyses with the forecasts that start from them.
 
@@ -90,6 +91,7 @@ def finished(
         analysis, background: of each time.
         leads: of the forecasts, in intervals; 0: none.
         spread: of the analyses, where there is one.
+        crps: of the analyses, where they are distributions; else their mean absolute error.
     """
     steps = analysis.shape[1]
     first = analysis[:, ::STRIDE]
@@ -107,5 +109,6 @@ def finished(
         background,
         forecast.unflatten(0, first.shape[:2]),
         torch.full_like(analysis[:, :, 0], torch.nan) if spread is None else spread,
+        (analysis - batch.truth[:, :steps]).abs().mean(2) if crps is None else crps,
         error.square().flatten(1).mean(1).sqrt(),
     )

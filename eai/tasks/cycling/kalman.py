@@ -10,6 +10,7 @@ from eai.tasks.cycling.cycle import Estimate
 from eai.tasks.cycling.data import Batch, Cycles, at
 from eai.tasks.cycling.forecast import Exact, finished
 from eai.tasks.cycling.linear import gain
+from eai.tasks.cycling.probability import crps_normal
 
 CONVERGED = 1e-12  # relative change of the covariance in one cycle, at its steady state
 
@@ -90,8 +91,11 @@ def kalman(data: Cycles, batch: Batch, leads: int, steady: bool = False) -> Esti
     told = Batch(*(field[:1] for field in batch)) if data.uniform else batch
     filter_, model = Kalman(data, batch.y.device), Exact(data.system)
     covariance = _climate_covariance(data).to(batch.y.device)[None]
-    k = filter_.steady(batch)[0] if steady else None
-    background, analyses, backgrounds, spread = batch.start.double(), [], [], []
+    k, error = None, None
+    if steady:
+        k, covariance = filter_.steady(batch)
+        error = filter_.after(told, 0, covariance, k)[0]
+    background, analyses, backgrounds, spread, ranked = batch.start.double(), [], [], [], []
     for time in range(batch.y.shape[1] - data.ahead):
         weights = filter_.gain(told, time, covariance) if k is None else k
         observed = at(batch, time, background)
@@ -99,12 +103,15 @@ def kalman(data: Cycles, batch: Batch, leads: int, steady: bool = False) -> Esti
         analysis = background + (weights @ departure[:, :, None]).squeeze(2)
         if k is None:
             error, covariance = filter_.after(told, time, covariance, weights)
-            spread.append(error.diagonal(dim1=1, dim2=2).mean(1).sqrt().expand(len(batch.y)))
+        assert error is not None, "of this time, or of the steady state"
+        variance = error.diagonal(dim1=1, dim2=2)
+        spread.append(variance.mean(1).sqrt().expand(len(batch.y)))
+        ranked.append(crps_normal(analysis, variance.sqrt(), batch.truth[:, time]))
         analyses.append(analysis)
         backgrounds.append(background)
         background = model(analysis)
-    known = torch.stack(spread, 1).float() if spread else None
-    return finished(model, batch, torch.stack(analyses, 1).float(), torch.stack(backgrounds, 1).float(), leads, known)
+    made, before, known, score = (torch.stack(parts, 1).float() for parts in (analyses, backgrounds, spread, ranked))
+    return finished(model, batch, made, before, leads, known, score)
 
 
 def _climate_covariance(data: Cycles) -> Float[Tensor, "n n"]:

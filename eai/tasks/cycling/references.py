@@ -57,22 +57,36 @@ class References:
     def methods(self) -> dict[str, Method]:
         """By name, the cheapest first."""
         data = self._data
-        one, two, three = self._members
         methods: dict[str, Method] = {
             "free_run": self._free_run,
             "optimal_interpolation": self._optimal_interpolation,
             "var3d": lambda batch: self._var3d(batch, self._static_covariance),
-            f"enkf_{one}": lambda batch: self._tuned(PerturbedObservations, one).run(batch, self._leads),
-            f"enkf_sqrt_{two}": lambda batch: self._tuned(EnsembleTransform, two).run(batch, self._leads),
+            **{name: partial(self._run, kind, members) for name, (kind, members) in self._kinds().items()},
         }
-        # Where there is more to know than members can, localisation is what makes an ensemble work.
-        if data.network.slots < data.n or data.n > one:
-            methods[f"letkf_{three}"] = lambda batch: self._tuned(LocalTransform, three).run(batch, self._leads)
         if data.system.linear and data.operator.linear:
             methods["kalman"] = partial(kalman, data, leads=self._leads)
             if data.uniform:
                 methods["kalman_steady"] = partial(kalman, data, leads=self._leads, steady=True)
         return methods
+
+    def members(self) -> dict[str, int]:
+        """How many members each ensemble has, by the name of its method."""
+        return {name: members for name, (_, members) in self._kinds().items()}
+
+    def ensembles(self) -> dict[str, Ensemble]:
+        """The ensembles as they were tuned, by the names of their methods."""
+        return {name: self._tuned(kind, members) for name, (kind, members) in self._kinds().items()}
+
+    def _kinds(self) -> dict[str, tuple[type[Ensemble], int]]:
+        data, (one, two, three) = self._data, self._members
+        kinds: dict[type[Ensemble], int] = {PerturbedObservations: one, EnsembleTransform: two}
+        # Where there is more to know than members can, localisation is what makes an ensemble work.
+        if data.network.slots < data.n or data.n > one:
+            kinds[LocalTransform] = three
+        return {f"{kind.name}_{members}": (kind, members) for kind, members in kinds.items()}
+
+    def _run(self, kind: type[Ensemble], members: int, batch: Batch) -> Estimate:
+        return self._tuned(kind, members).run(batch, self._leads)
 
     @cached_property
     def _climate(self) -> Float[Tensor, "s n"]:

@@ -40,6 +40,7 @@ def per_cycle(
         "rmse_analysis": analysis.mean(1),
         "rmse_background": _rmse(estimate.background, truth, std)[:, spin_up:].mean(1),
         "mse_analysis": analysis.square().mean(1),
+        "crps_analysis": _bounded(estimate.crps, std)[:, spin_up:].mean(1),
         "lost": (analysis > LOST * std).any(1).to(analysis.dtype),
         "model_error": estimate.model_error.nan_to_num(NEVER * std),
     }
@@ -63,7 +64,7 @@ def final_scores(means: Mapping[str, float]) -> dict[str, float]:
     Args:
         means: of what :func:`per_cycle` gives.
     """
-    final = {name: means[name] for name in means if name.startswith(("rmse", "lost", "model_error"))}
+    final = {name: means[name] for name in means if name.startswith(("rmse", "crps", "lost", "model_error"))}
     final["innovation"] = _ratio(means["innovation_square"], means["observations"])
     final["innovation_mean"] = _ratio(means["innovation_sum"], means["observations"])
     final["innovation_lag1"] = _ratio(
@@ -100,7 +101,10 @@ def _innovation_statistics(
 
 
 def _rmse(estimate: Float[Tensor, "b t n"], truth: Float[Tensor, "b t n"], std: float) -> Float[Tensor, "b t"]:
-    error = (estimate - truth).square().mean(2).sqrt()
+    return _bounded((estimate - truth).square().mean(2).sqrt(), std)
+
+
+def _bounded(error: Float[Tensor, "b t"], std: float) -> Float[Tensor, "b t"]:
     return error.nan_to_num(NEVER * std).clamp(max=NEVER * std)
 
 

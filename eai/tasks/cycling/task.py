@@ -4,6 +4,10 @@ Scores (``val/…`` and ``test/…``), over the analyses after the spin-up:
 
 * ``rmse_analysis``, ``rmse_background``: root mean square error over the grid, mean over time, then over cycles.
 * ``rmse_analysis/ratio_to_best``: ``rmse_analysis`` over that of the best reference, without oracles (test only).
+* ``crps_analysis``: continuous ranked probability score of the analyses, mean over the grid, over time, then over
+  cycles, in the state's units (:mod:`eai.tasks.cycling.probability`). Of an ensemble it is that of its members as they
+  are, after inflation; of the Kalman filters that of their normal distribution; of all other methods, the network among
+  them, which give one state, it is the mean absolute error.
 * ``rmse/lead_01`` …: of forecasts from every tenth analysis.
 * ``innovation``: mean of d²/σ², d = y − H(x_b), the variance of the innovations in units of R; the monitored score,
   which needs no truth. ``innovation_mean`` of d/σ; ``innovation_lag1``: correlation of d/σ at the same grid point at
@@ -29,7 +33,7 @@ from torch import Tensor, nn
 
 from eai.core.errors import ConfigError, require
 from eai.core.learn.data import DataModule
-from eai.core.learn.export import Variable
+from eai.core.learn.export import Parted, Variable
 from eai.core.learn.figures import Drawing
 from eai.core.learn.ranks import gather, rank
 from eai.core.learn.scores import PerSample
@@ -104,7 +108,6 @@ class Cycling(Task[Batch, Cycled, Estimate]):
         self.climate_mean.fill_(states.mean().item())
         self.climate_std.fill_(states.std().item())
         if callable(fit := getattr(self.net, "fit_scales", None)):
-            data.setup()
             sigma = data.samples["train"].all.obs_sigma.mean().item()
             fit(self.climate_mean.item(), self.climate_std.item(), sigma)
 
@@ -176,12 +179,12 @@ class Cycling(Task[Batch, Cycled, Estimate]):
         }
 
     def coordinates(self, data: DataModule[Batch]) -> Mapping[str, Variable]:
-        return export.coordinates(_cycles(data))
+        return export.coordinates(_cycles(data), max(self._of(data).members().values()))
 
     def exported(
         self, data: DataModule[Batch], batch: Batch, estimates: Mapping[str, Estimate]
-    ) -> Mapping[str, Variable]:
-        return export.variables(batch, estimates)
+    ) -> Mapping[str, Variable | Parted]:
+        return {**export.variables(batch, estimates), **export.members(batch, self._of(data).ensembles())}
 
     def figures(self, batch: Batch, estimate: Estimate) -> Mapping[str, Drawing]:
         return {"cycle": plots.hovmoeller(batch, estimate, self._spin_up)}

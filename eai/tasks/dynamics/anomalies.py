@@ -47,6 +47,12 @@ class Layout(NamedTuple):
         cosine = self.latitude.flatten()[self.nodes].deg2rad().cos()
         return cosine / cosine.mean()
 
+    @property
+    def static(self) -> Float[Tensor, "n 3"]:
+        """What the nodes know of their place: the sine of latitude, the sine and the cosine of longitude."""
+        north, east = (degrees.flatten()[self.nodes].deg2rad() for degrees in (self.latitude, self.longitude))
+        return torch.stack([north.sin(), east.sin(), east.cos()], dim=1)
+
     def everywhere(self, values: Float[Tensor, "*b n"]) -> Float[Tensor, "*b m"]:
         """The values at all places, flat; NaN where there is no node."""
         whole = values.new_full((*values.shape[:-1], self.latitude.numel()), torch.nan)
@@ -143,6 +149,10 @@ class Anomalies(nn.Module):
     def physical(self, u: Float[Tensor, "*t n c"], forcing: Float[Tensor, "*t f"]) -> Float[Tensor, "*t n c"]:
         """The fields x, in the variables' units, of anomalies u."""
         return u.double() * self.std.double() + self.climatology(forcing)
+
+    def maps(self, u: Float[Tensor, "*t n c"], forcing: Float[Tensor, "*t f"]) -> Float[Tensor, "*t c *shape"]:
+        """The fields of anomalies u on the whole grid, in the variables' units; NaN where there is no node."""
+        return self.layout.everywhere(self.physical(u, forcing).mT).unflatten(-1, self.layout.shape)
 
     def squares(self, predicted: States, truth: States) -> Float[Tensor, "b l c"]:
         """Mean square error over the nodes, weighted by their areas, in units of σ², at most ``LOST``²."""

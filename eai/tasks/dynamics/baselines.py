@@ -67,7 +67,6 @@ def reference(data: Solved) -> Callable[[Batch], Forecast]:
 
 def references(data: Trajectories, climatology: Float[Tensor, ""]) -> Mapping[str, Callable[[Batch], Forecast]]:
     """All baselines by name, those fitted on the training data included."""
-    data.setup()
     batch = data.fitting()
     if not isinstance(data, Solved):
         validation = data.samples["val"]

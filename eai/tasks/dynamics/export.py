@@ -55,10 +55,9 @@ def _states(
         field = u.unflatten(len(times), data.shape)
         one = u.shape[-1] == 1
         return {name: named(dims, field[..., 0], long_name) if one else named((*dims, "channel"), field, long_name)}
-    x = fields.physical(u, forcing).movedim(-1, 0)
+    maps = fields.maps(u, forcing).unbind(len(times))
     found = {}
-    for variable, units, values in zip(fields.variables, fields.units, x, strict=True):
-        whole = fields.layout.everywhere(values).unflatten(-1, fields.layout.shape)
-        key = name if len(x) == 1 else f"{name}_{variable}"
-        found[key] = named(dims, whole, f"{variable}: {long_name}", units)
+    for variable, units, values in zip(fields.variables, fields.units, maps, strict=True):
+        key = name if len(maps) == 1 else f"{name}_{variable}"
+        found[key] = named(dims, values, f"{variable}: {long_name}", units)
     return found

@@ -10,6 +10,7 @@ import torch
 from eai.core.errors import require
 from eai.fields import Fields, open_fields
 from eai.tasks.dynamics.anomalies import Layout, different_places, on_sphere
+from eai.tasks.dynamics.elsewhere import CHECKPOINT, layout_in
 from eai.tasks.dynamics.meshes import PointGraph, knn_points
 
 LOOKED = 64  # states from which it is seen where the file has values
@@ -23,13 +24,15 @@ def file_points(path: str, variables: Sequence[str], k: int = 8, missing_share: 
 
     Args:
         path, variables, missing_share: as those of the data, see
-            :class:`eai.tasks.dynamics.netcdf.FieldTrajectories`.
+            :class:`eai.tasks.dynamics.netcdf.FieldTrajectories`. Where their file is absent, ``path`` may be a
+            checkpoint (.ckpt) of a run on it, which knows the places.
         k: nearest neighbours, 1 ≤ k < number of nodes; those as far away as the last one count too.
 
     Raises:
         ValueError: the file is not such data, or has fewer nodes.
     """
-    layout = layout_of(open_fields(path, list(variables)), missing_share)
+    known = path.endswith(CHECKPOINT)
+    layout = layout_in(path) if known else layout_of(open_fields(path, list(variables)), missing_share)
     return knn_points(layout.positions, k, sphere=True)._replace(area=layout.weights)
 
 

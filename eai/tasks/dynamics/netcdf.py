@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from eai.core.errors import require
@@ -107,10 +106,8 @@ class FieldTrajectories(Trajectories):
     anomalies: Anomalies
     starts: dict[Split, np.ndarray]
 
-    def setup(self, stage: str | None = None) -> None:
-        for split in SPLITS:
-            if split not in self.samples:
-                self.samples[split] = _Windows(self, split)
+    def make(self, split: Split) -> Samples[Batch]:
+        return _Windows(self, split)
 
     def generate(self, split: Split, generator: torch.Generator) -> Batch:
         return self.windows(self.starts[split], self.lengths[split])
@@ -128,12 +125,8 @@ class FieldTrajectories(Trajectories):
         u = self.anomalies.standardised(self.states(read), forcing).cpu()
         place = torch.from_numpy(number).view(steps.shape)
         time = torch.from_numpy(steps - self.periods.train[-1])[:, self.history :]
-        static, forcing = self._static().expand(len(starts), -1, -1), forcing[place[:, self.history :]]
+        static, forcing = self.layout.static.float().expand(len(starts), -1, -1), forcing[place[:, self.history :]]
         return Batch(with_history(u[place], self.history), static, forcing.float(), time.float())
-
-    def _static(self) -> Float[Tensor, "n 3"]:
-        north, east = (d.flatten()[self.layout.nodes].deg2rad() for d in (self.layout.latitude, self.layout.longitude))
-        return torch.stack([north.sin(), east.sin(), east.cos()], dim=1).float()
 
     def fitting(self) -> Batch:
         """Pairs of successive training states; of large files so many, evenly taken, that they fit into 256 MiB."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from eai.core.learn.scores import PerSample
+
 LOST = 1000.0  # the nRMSE of a rollout that has left all bounds, or is no number any more
 USEFUL = 0.6  # the anomaly correlation down to which a forecast counts as useful, in weather services
+GEOMETRIC = (100, 200)  # leads that a geometric mean is taken over
 MODE_POWER = 1e-6  # of the total: a wavenumber with less is not scored
 
 States = Float[Tensor, "b l n c"]
@@ -76,6 +80,70 @@ def mode_errors(
         errors[f"amplitude_error/mode_{k:02d}"] = (_bounded((ratio[:, k] - 1).abs(), LOST), weight[:, k])
         errors[f"phase_error/mode_{k:02d}"] = (turn[:, k], weight[:, k])
     return errors
+
+
+def per_sample(
+    u: Float[Tensor, "b t n c"],
+    one_step: States,
+    rollout: States,
+    nrmse: Float[Tensor, "b l"],
+    leads: Sequence[int],
+    climatology: Float[Tensor, ""],
+) -> dict[str, PerSample]:
+    """Quantities of each trajectory whose means make the scores that all data have.
+
+    Args:
+        u: the truth.
+        one_step, rollout: see :class:`eai.tasks.dynamics.forecast.Forecast`.
+        nrmse: of the rollout, by lead.
+        leads: to name.
+        climatology: the mean of the training data.
+    """
+    truth = u[:, 1:]
+    correlation, squares = acc(rollout, truth, climatology), mse_by_lead(rollout, truth)
+    persisted = mse_by_lead(u[:, :1].expand_as(truth), truth)
+    values: dict[str, PerSample] = {
+        "mse": mse(one_step, truth),
+        "mse_rollout": mse(rollout, truth),
+        "mse_persistence": mse(u[:, :-1], truth),
+        "nrmse": nrmse.mean(1),
+        "useful_lead_time": useful_lead_time(correlation),
+        "mass_drift": mass_drift(rollout, truth),
+    }
+    for lead in leads:
+        at = lead - 1
+        values[f"nrmse/lead_{lead:02d}"] = nrmse[:, at]
+        values[f"acc/lead_{lead:02d}"] = correlation[:, at]
+        values[f"mse_lead/{lead:02d}"] = squares[:, at]
+        values[f"mse_lead_persistence/{lead:02d}"] = persisted[:, at]
+    if truth.shape[1] >= min(GEOMETRIC):
+        values |= {f"nrmse_each/{lead:03d}": error for lead, error in enumerate(nrmse.unbind(1), start=1)}
+    return values
+
+
+def final_scores(means: Mapping[str, float]) -> dict[str, float]:
+    """The scores that all data have, from means over samples.
+
+    Args:
+        means: of what :func:`per_sample` gives, and of others, which stay as they are.
+    """
+    hidden = ("mse_persistence", "mse_lead", "nrmse_each", "square/")
+    final = {name: mean for name, mean in means.items() if not name.startswith(hidden)}
+    by_lead = [means[name] for name in sorted(means) if name.startswith("nrmse_each/")]
+    for leads in GEOMETRIC:
+        if len(by_lead) >= leads:
+            logs = [math.log(max(mean, 1e-30)) for mean in by_lead[:leads]]
+            final[f"gmean_{leads}"] = math.exp(math.fsum(logs) / leads)
+    final["skill_persistence"] = _skill(means["mse"], means["mse_persistence"])
+    for name, mean in means.items():
+        if name.startswith("mse_lead/"):
+            lead = name.removeprefix("mse_lead/")
+            final[f"skill_persistence/lead_{lead}"] = _skill(mean, means[f"mse_lead_persistence/{lead}"])
+    return final
+
+
+def _skill(error: float, reference: float) -> float:
+    return 1 - error / reference if reference > 0 else math.nan
 
 
 def _bounded(value: Tensor, largest: float) -> Tensor:

@@ -37,9 +37,10 @@ stencils and the learned stencil of ``model/dynamics=stencil``: they cannot be w
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -48,15 +49,25 @@ from eai.core.errors import ConfigError, require
 from eai.core.learn.data import DataModule, widened
 from eai.core.learn.export import Variable
 from eai.core.learn.figures import Drawing
+from eai.core.learn.scores import PerSample
 from eai.core.learn.task import Task
-from eai.tasks.dynamics import export, gains, interface, plots, plots_fields, plots_scores, plots_sphere, scores
+from eai.tasks.dynamics import (
+    elsewhere,
+    export,
+    gains,
+    interface,
+    plots,
+    plots_fields,
+    plots_scores,
+    plots_sphere,
+    scores,
+)
 from eai.tasks.dynamics.anomalies import Anomalies
 from eai.tasks.dynamics.baselines import climatological_mean, references
 from eai.tasks.dynamics.data import Batch, Solved, Surface, Trajectories
 from eai.tasks.dynamics.forecast import Forecast, RolloutMSE, Unroll, Windows, forecast
 from eai.tasks.dynamics.history import newest, of_newest
 
-GEOMETRIC = (100, 200)  # leads that a geometric mean is taken over
 COMPARED = 32  # trajectories in the figures that compare methods
 
 
@@ -110,7 +121,6 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         interface.check_call(self.net, self.step, self.transfer_batch_to_device(val, self.device, 0))
 
     def prepare(self, data: DataModule[Batch]) -> None:
-        data.setup()
         batch, self._references = _trajectories(data).fitting(), None
         fields = _trajectories(data)
         self._modes = min(fields.modes, min(fields.shape) // 2) if fields.positions is None else 0
@@ -118,6 +128,31 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         self._history = fields.history
         self.climatology.copy_(climatological_mean(batch))
         interface.fit_scales(self.net, batch)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if self.anomalies is not None:
+            checkpoint[elsewhere.KEY] = elsewhere.kept(self.anomalies, self._history)
+
+    def make_room(self, checkpoint: Mapping[str, Any]) -> None:
+        if (found := elsewhere.restored(checkpoint)) is not None:
+            self.anomalies, self._history = found
+            interface.check_call(self.net, self.step, elsewhere.example(*found))
+
+    def forecast_fields(self, states: Float[Tensor, "h c *shape"], times: np.ndarray) -> Float[Tensor, "l c *shape"]:
+        """Forecast fields of the kind that the net was trained on, in their units; NaN where there is no node.
+
+        Args:
+            states, times: see :func:`eai.tasks.dynamics.elsewhere.batch_of`; the last ``l`` times are those forecast.
+
+        Raises:
+            ValueError: the net was not trained on data=dynamics/netcdf, or these are no such states.
+        """
+        if self.anomalies is None:
+            raise ValueError("forecast_fields: expected a net trained on data=dynamics/netcdf, which has fields")
+        batch = elsewhere.batch_of(self.anomalies, self._history, states, times)
+        forecast = self.predict(self.transfer_batch_to_device(batch, self.device, 0))
+        return self.anomalies.maps(forecast.rollout, batch.forcing[:, 1:])[0].float()
 
     def forward(self, batch: Batch) -> Windows:
         epoch = self.current_epoch if self.training else 0
@@ -135,51 +170,20 @@ class Dynamics(Task[Batch, Windows, Forecast]):
         dtype = next((weight.dtype for weight in self.net.parameters()), u.dtype)
         return self.net(u.to(dtype), static.to(dtype)).to(u.dtype)
 
-    def scores(self, batch: Batch, estimate: Forecast) -> Mapping[str, Tensor | tuple[Tensor, Tensor]]:
+    def scores(self, batch: Batch, estimate: Forecast) -> Mapping[str, PerSample]:
         batch = of_newest(widened(batch), self._history)
         truth, fields = batch.u[:, 1:], self.anomalies
-        nrmse = scores.nrmse if fields is None else fields.nrmse
-        by_lead = nrmse(estimate.rollout, truth)
-        correlation = scores.acc(estimate.rollout, truth, self.climatology)
-        squares = scores.mse_by_lead(estimate.rollout, truth)
-        persisted = scores.mse_by_lead(batch.u[:, :1].expand_as(truth), truth)
-        values: dict[str, Tensor | tuple[Tensor, Tensor]] = {
-            "mse": scores.mse(estimate.one_step, truth),
-            "mse_rollout": scores.mse(estimate.rollout, truth),
-            "mse_persistence": scores.mse(batch.u[:, :-1], truth),
-            "nrmse": by_lead.mean(1),
-            "useful_lead_time": scores.useful_lead_time(correlation),
-            "mass_drift": scores.mass_drift(estimate.rollout, truth),
-        }
-        for lead in self._leads(truth.shape[1]):
-            at = lead - 1
-            values[f"nrmse/lead_{lead:02d}"] = by_lead[:, at]
-            values[f"acc/lead_{lead:02d}"] = correlation[:, at]
-            values[f"mse_lead/{lead:02d}"] = squares[:, at]
-            values[f"mse_lead_persistence/{lead:02d}"] = persisted[:, at]
-        if truth.shape[1] >= min(GEOMETRIC):
-            values |= {f"nrmse_each/{lead:03d}": error for lead, error in enumerate(by_lead.unbind(1), start=1)}
+        leads, nrmse = self._leads(truth.shape[1]), scores.nrmse if fields is None else fields.nrmse
+        error = nrmse(estimate.rollout, truth)
+        values = scores.per_sample(batch.u, estimate.one_step, estimate.rollout, error, leads, self.climatology)
         if fields is not None:
-            return values | fields.square_errors(estimate.rollout, truth, self._leads(truth.shape[1]))
+            return values | fields.square_errors(estimate.rollout, truth, leads)
         if not self._modes:
             return values
         return values | scores.mode_errors(estimate.one_step[:, 0], truth[:, 0], self._shape, self._modes)
 
     def summarise(self, means: Mapping[str, float]) -> dict[str, float]:
-        hidden = ("mse_persistence", "mse_lead", "nrmse_each", "square/")
-        final = {name: mean for name, mean in means.items() if not name.startswith(hidden)}
-        final |= self.anomalies.rms_errors(means) if self.anomalies else {}
-        by_lead = [means[name] for name in sorted(means) if name.startswith("nrmse_each/")]
-        for leads in GEOMETRIC:
-            if len(by_lead) >= leads:
-                logs = [math.log(max(mean, 1e-30)) for mean in by_lead[:leads]]
-                final[f"gmean_{leads}"] = math.exp(math.fsum(logs) / leads)
-        final["skill_persistence"] = _skill(means["mse"], means["mse_persistence"])
-        for name, mean in means.items():
-            if name.startswith("mse_lead/"):
-                lead = name.removeprefix("mse_lead/")
-                final[f"skill_persistence/lead_{lead}"] = _skill(mean, means[f"mse_lead_persistence/{lead}"])
-        return final
+        return scores.final_scores(means) | (self.anomalies.rms_errors(means) if self.anomalies else {})
 
     def baselines(self, data: DataModule[Batch]) -> Mapping[str, Callable[[Batch], Forecast]]:
         if self._references is None or self._references[0] is not data:
@@ -234,10 +238,6 @@ class Dynamics(Task[Batch, Windows, Forecast]):
 
     def _leads(self, horizon: int) -> list[int]:
         return [lead for lead in self.leads or range(1, horizon + 1) if lead <= horizon]
-
-
-def _skill(error: float, reference: float) -> float:
-    return 1 - error / reference if reference > 0 else math.nan
 
 
 def _trajectories(data: DataModule[Batch]) -> Trajectories:

@@ -50,6 +50,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -113,9 +114,10 @@ class Recovery(Task[Batch, Reconstruction, Tensor]):
         if isinstance(self.net, CorrectedInterpolation) and isinstance(data, ImageData):
             self.net.fit(data.generate("train", split_generator(data.seed, "train", device=data.device)))
 
-    def make_room(self, weights: Mapping[str, Tensor]) -> None:
-        if "scaling.climatology" in weights:
-            self.scaling = FieldScaling(torch.zeros_like(weights["scaling.climatology"]), 1.0)
+    def make_room(self, checkpoint: Mapping[str, Any]) -> None:
+        climatology = checkpoint["state_dict"].get("scaling.climatology")
+        if climatology is not None:
+            self.scaling = FieldScaling(torch.zeros_like(climatology), 1.0)
 
     @torch.no_grad()
     def fill(self, values: Float[Tensor, "b ny nx"], months: Int[Tensor, " b"]) -> Float[Tensor, "b ny nx"]:

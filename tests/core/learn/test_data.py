@@ -35,6 +35,20 @@ def test_splits_differ_and_repeat_under_the_same_seed() -> None:
         assert not torch.equal(other.batch(split).x, x)
 
 
+def test_only_the_split_that_is_asked_for_is_made_and_the_others_stay_what_they_are() -> None:
+    one, two = RandomNumbers(4, 5, fresh=True), RandomNumbers(4, 5, fresh=True)
+    whole = {split: one.batch(split).x for split in SPLITS}
+    assert torch.equal(two.batch("test").x, whole["test"])
+    assert list(two.samples) == ["test"]
+    two.setup("validate")
+    assert list(two.samples) == ["test", "val"]
+    assert all(torch.equal(two.batch(split).x, whole[split]) for split in reversed(SPLITS))
+    for stage, made in (("fit", ["train", "val"]), ("test", ["test"]), (None, list(SPLITS))):
+        three = RandomNumbers(4, 5, fresh=True)
+        three.setup(stage)
+        assert list(three.samples) == made
+
+
 def test_datasets_leave_the_global_random_state_alone() -> None:
     before = torch.get_rng_state()
     data = RandomNumbers(4, 0, fresh=True)

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from scores.continuous import mse, rmse
+from scores.continuous import mae, mse, rmse
+from scores.probability import crps_for_ensemble
 
 import eai
-import eai.core.run.export
+import eai.core.run.datasets
 from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError
 from eai.core.files import read_json
@@ -107,6 +108,32 @@ def test_cycles_have_the_errors_that_eai_tells(run_of: Any, tmp_path: Path) -> N
     assert data.y.dims == ("cycle", "time", "observation")
 
 
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_ensembles_have_the_crps_that_eai_tells(
+    run_of: Any, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eai.tasks.cycling.export.PART", 7 * 3 * 40 * 10)  # parts of 7 of the 30 times
+    # All three cycles in a batch, as random numbers are drawn for a batch.
+    data, result = exported(run_of("cycling"), tmp_path / f"out{suffix}")
+    told = read_json(result.baselines)
+    for name, count in (("enkf_40", 40), ("enkf_sqrt_24", 24), ("letkf_20", 20)):
+        members = data[f"members_{name}"].astype(float)
+        assert members.dims == ("cycle", "time", "member", "x")
+        assert members.shape == (3, 30, 40, 10)
+        assert int(members.notnull().sum()) == 3 * 30 * count * 10
+        assert bool(members.isel(member=slice(count)).notnull().all())
+        mean = members.mean("member")
+        np.testing.assert_allclose(mean, data[f"analysis_{name}"], rtol=0, atol=1e-5)
+        after = {"time": slice(5, None)}
+        score = crps_for_ensemble(members.isel(after), data.truth.astype(float).isel(after), "member", method="ecdf")
+        assert float(score) == pytest.approx(told[name]["test/crps_analysis"], rel=1e-6)
+    scored = {"analysis": read_json(result.metrics), "analysis_var3d": told["var3d"]}
+    for name, scores in scored.items():  # of a single state
+        error = mae(data[name].astype(float).isel(after), data.truth.astype(float).isel(after))
+        assert float(error) == pytest.approx(scores["test/crps_analysis"], rel=1e-6)
+    assert data.member.attrs["standard_name"] == "realization"
+
+
 def test_two_dimensions_and_the_sphere_have_their_own_axes(train: Train, tmp_path: Path) -> None:
     small = ("task=dynamics", "data.n_train=3", "data.n_val=2", "data.n_test=3", "data.nt_test=5", "data.batch_size=2",
              "epochs=1", *QUICK)  # fmt: skip
@@ -127,7 +154,7 @@ def test_export_that_is_cut_off_or_fails_leaves_no_file(
     run_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, calls = run_of("dynamics"), 0
-    written = eai.core.run.export._NetCDF.write
+    written = eai.core.run.datasets.NetCDF.write
 
     def full(self: Any, first: int, variables: Any) -> None:
         nonlocal calls
@@ -136,7 +163,7 @@ def test_export_that_is_cut_off_or_fails_leaves_no_file(
             raise OSError(28, os.strerror(28))
         written(self, first, variables)
 
-    monkeypatch.setattr(eai.core.run.export._NetCDF, "write", full)
+    monkeypatch.setattr(eai.core.run.datasets.NetCDF, "write", full)
     with pytest.raises(ConfigError, match=r"export: cannot write .*out\.nc \(No space left on device\)"):
         exported(run, tmp_path / "out.nc")
     assert calls == 2
@@ -157,13 +184,13 @@ def test_error_of_the_network_is_not_taken_for_one_of_the_disk(
 
 def test_no_more_than_a_batch_is_held_at_once(run_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    written = eai.core.run.export._Zarr.write
+    written = eai.core.run.datasets.Zarr.write
 
     def counted(self: Any, first: int, variables: Any) -> None:
         sizes.append(len(variables["truth"].values))
         written(self, first, variables)
 
-    monkeypatch.setattr(eai.core.run.export._Zarr, "write", counted)
+    monkeypatch.setattr(eai.core.run.datasets.Zarr, "write", counted)
     exported(run_of("dynamics"), tmp_path / "out.zarr")
     assert sizes == [8, 3]  # evaluation takes four times the batch size
 

@@ -68,7 +68,7 @@ def test_references_have_the_errors_that_dapper_has_on_the_same_observations(dap
 
         made = cycle(analyse, model, batch, batch.start, none, STEPS - 1)
         unknown = made.analysis[:, :, 0]
-        return Estimate(made.analysis, made.background, made.ahead, unknown, unknown[:, 0])
+        return Estimate(made.analysis, made.background, made.ahead, unknown, unknown, unknown[:, 0])
 
     ours = {
         "optimal_interpolation": static(StaticGain(data, covariance), mean),
