@@ -58,7 +58,7 @@ def curves_of(run: RunDirectory) -> dict[str, list[tuple[int, float]]]:
             shutil.copyfile(path, Path(folder) / f"events.out.tfevents.{number:010d}")
         events = EventAccumulator(folder)
         events.Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if tag != "pace/samples_per_second"]  # no seed reproduces it
+    tags = [tag for tag in events.Tags()["scalars"] if tag != "train/pace/samples_per_second"]  # no seed reproduces it
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
 
 
