@@ -76,7 +76,7 @@ def _plot_by_epoch(axes: Axes, points: Sequence[tuple[int, float]], line: str, *
     epochs, values = [epoch + 1 for epoch, _ in points], [value for _, value in points]
     axes.plot(epochs, values, line, marker="o" if len(points) == 1 else "", lw=1.2, **look)
     axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
 
 

@@ -131,9 +131,7 @@ def departures(o_b: Float[Tensor, " k"], o_a: Float[Tensor, " k"]) -> Figure:
         label = f"{name}: mean {float(values.mean()):.3g}, standard deviation {float(values.std()):.3g}"
         axes.hist(_numpy(values), bins=bins, histtype="step", color=colour, lw=1.5, density=True, label=label)
     axes.set_yscale("log")
-    axes.set_title(
-        "Departures from background (O−B) and analysis (O−A): O−A should be narrower, not zero", fontsize="medium"
-    )
+    axes.set_title("Departures: O−A, of the analysis, should be narrower than O−B, but not zero", fontsize="medium")
     axes.set(
         xlabel="departure (units of the observations)",
         ylabel="probability density",

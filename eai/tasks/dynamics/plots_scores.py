@@ -144,7 +144,7 @@ def adjacency(graph: Graph) -> Figure:
     figure = new_figure(5.2, 4.8)
     axes = figure.subplots()
     axes.imshow(joined, cmap="Greys", vmin=0, vmax=1)
-    axes.set(title="Adjacency matrix: black where node i receives from node j")
+    axes.set(title="Adjacency: black where node i receives from j")
     axes.set(xlabel=f"node j ({int(joined.sum())} edges, {graph.degree} from every node)", ylabel="node i")
     return figure
 
