@@ -22,7 +22,6 @@ _METHODS = tuple(
         (r"blue_untuned", "exact minimum before tuning"),
         (r"blue_without_bias", "exact minimum without bias correction"),
         (r"var3d", "3D-Var"),
-        (r"reference", "solution of the equation"),
         (r"weno5", "WENO5"),
         (r"lax_wendroff", "Lax–Wendroff"),
         (r"upwind", "upwind scheme"),

@@ -68,8 +68,8 @@ def one_step(batch: Batch, forecast: Forecast, rows: int = 4) -> Figure:
         size = np.sqrt(np.square(error).mean() / np.square(u[t + 1]).mean())
         fixed.set(ylim=(-1, 1), title="network − truth, from −1 to 1")
         # Differences span orders of magnitude from run to run: a scale of its own, stated by its ticks.
-        close.set_title(f"close up: nRMSE {size:.2g}", loc="right")
-        close.ticklabel_format(axis="y", style="sci", scilimits=(-1, 1))
+        close.set_title(f"the same, close up: nRMSE {size:.2g}")
+        close.yaxis.set_major_formatter("{x:.1g}")
         for axes in (state, fixed, close):
             axes.grid(alpha=0.3)
     for axes in panels[-1]:
