@@ -131,7 +131,7 @@ def test_figures_in_tensorboard_say_what_to_see(trained_once: RunDirectory) -> N
     captions = read_json(trained_once.figures / "captions.json")
     assert sorted(events.PluginTagToContent("images")) == sorted(f"views/{name}" for name in captions)
     for name, caption in captions.items():
-        assert events.SummaryMetadata(f"views/{name}").display_name == f"{caption} (test data)"
+        assert events.SummaryMetadata(f"views/{name}").display_name == caption
 
 
 def test_data_whose_configuration_leaves_the_batch_size_to_them_are_trained_on(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def save_drawings(drawings: Mapping[str, Drawing], folder: Path, logger: TensorB
         suffix = "png" if isinstance(drawing, Figure) else "gif"
         (folder / f"{name}.{suffix}").write_bytes(content)
         if logger:
-            _log_image(f"views/{name}", content, f"{caption(drawing)} (test data)", logger, step)
+            _log_image(f"views/{name}", content, caption(drawing), logger, step)
 
 
 def log_drawings(drawings: Mapping[str, Drawing], logger: TensorBoardLogger, step: int) -> None:
