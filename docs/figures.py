@@ -20,7 +20,18 @@ from torch import Tensor
 
 import eai
 from eai.core.files import read_json
-from eai.core.style.palette import BLACK, GREEN, INPUT, PREDICTION, PURPLE, REFERENCE, SKY, TRUTH, new_figure
+from eai.core.style.palette import (
+    BLACK,
+    GREEN,
+    INPUT,
+    PREDICTION,
+    PURPLE,
+    REFERENCE,
+    SKY,
+    TRUTH,
+    legend_below,
+    new_figure,
+)
 
 IMAGES = Path(__file__).parent / "images"
 GREY = "#888888"
@@ -205,8 +216,8 @@ def lesson_2_3(folder: Path) -> Figure:
     exact = run.module.baselines(run.data)
     lines = {
         "background": (alone.xb, INPUT, 1.2),
-        "minimiser of the slide's loss,\nbatches of 1000": (exact["loss_minimiser"](batch), REFERENCE, 4.0),
-        "minimiser of the slide's loss,\nbatches of 1": (exact["loss_minimiser"](alone), SKY, 4.0),
+        "minimiser of the slide's loss, batches of 1000": (exact["loss_minimiser"](batch), REFERENCE, 4.0),
+        "minimiser of the slide's loss, batches of 1": (exact["loss_minimiser"](alone), SKY, 4.0),
         "minimiser of J": (exact["blue"](alone), BLACK, 1.2),
         "network": (run.module.predict(batch), PREDICTION, 1.5),
     }
@@ -216,7 +227,7 @@ def lesson_2_3(folder: Path) -> Figure:
         axes.plot(array(values[0]), color=colour, lw=width, alpha=0.5 if width > 2 else 1.0, label=label)
     axes.plot(array(alone.obs_index[0]), array(alone.y[0]), "o", color=PURPLE, ms=5, label="observations")
     axes.set(xlabel="grid point", title="one loss, two batch sizes, two analyses")
-    figure.legend(loc="outside right upper", fontsize="small")
+    legend_below(figure)
     return figure
 
 

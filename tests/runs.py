@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -58,8 +58,17 @@ def curves_of(run: RunDirectory) -> dict[str, list[tuple[int, float]]]:
             shutil.copyfile(path, Path(folder) / f"events.out.tfevents.{number:010d}")
         events = EventAccumulator(folder)
         events.Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if tag != "pace/samples_per_second"]  # no seed reproduces it
+    tags = [tag for tag in events.Tags()["scalars"] if tag != "train/pace/samples_per_second"]  # no seed reproduces it
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
+
+
+def assert_say_what_to_see(captions: Mapping[str, str]) -> None:
+    """Each is ``what is shown: what to look for``, short enough to be read at once."""
+    for name, caption in captions.items():
+        shown, _, look = caption.partition(": ")
+        assert len(shown) >= 4, f"{name}: {caption}"
+        assert len(look) >= 9, f"{name}: {caption}"
+        assert len(caption) <= 125, f"{name}: {caption}"
 
 
 def _first_event(path: Path) -> float:

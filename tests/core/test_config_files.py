@@ -15,7 +15,7 @@ from eai.core.configuration.check import check_experiment
 from eai.core.configuration.resolve import resolve
 from eai.core.files import read_json
 from tests.core.run.children import trained
-from tests.runs import Train, composed
+from tests.runs import Train, assert_say_what_to_see, composed
 
 CONF = Path(CONFIG_DIR)
 TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
@@ -79,6 +79,8 @@ def test_every_yaml_runs_two_batches(path: Path, train: Train, tmp_path: Path, m
     run = train(*overrides_of(path), *small, *few_samples(cfg.data), f"figures.at_end={str(drawn).lower()}")
     assert read_json(run.status)["state"] == "COMPLETED"
     assert read_json(run.metrics)
+    if drawn:
+        assert_say_what_to_see(read_json(run.figures / "captions.json"))
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 from eai.core.directory import RunDirectory
 from eai.core.files import flat_keys, read_json, write_json
 from eai.core.run.board import hyperparameters
+from eai.tasks.assimilation.task import Assimilation
 from tests.runs import TINY, train_in
 
 
@@ -66,12 +68,11 @@ def test_run_shows_real_scores_and_no_placeholder(trained_once: RunDirectory) ->
     assert row["model.net.width"] == 9.0
     # What was typed, not the sixty values of the whole configuration.
     assert row.keys() == {item.partition("=")[0] for item in TINY} | {"seed"}
-    assert {"test/j_ratio", "val_best/j_ratio", "val/j_ratio"} <= set(tags)
-    assert [tag for tag in tags if tag.startswith("test/")] == ["test/j_ratio"]
+    assert [tag for tag in tags if tag.startswith("verdict/")] == ["verdict/test/j_ratio", "verdict/val/j_ratio"]
     assert "hp_metric" not in tags
     events = EventAccumulator(str(trained_once.tensorboard))
     events.Reload()
-    (best,) = events.Scalars("val_best/j_ratio")
+    (best,) = events.Scalars("verdict/val/j_ratio")
     assert best.value == min(point.value for point in events.Scalars("val/j_ratio"))
 
 
@@ -86,14 +87,14 @@ def test_score_stands_beside_its_baseline_and_optimum_and_pace_has_curves(traine
     events = EventAccumulator(str(trained_once.tensorboard))
     events.Reload()
     validations = [point.step for point in events.Scalars("val/j_ratio")]
-    optimum, background = (events.Scalars(f"reference/{name}") for name in ("blue", "background"))
+    optimum, background = (events.Scalars(f"val/reference/{name}") for name in ("blue", "background"))
     assert [point.step for point in optimum] == [0, *validations]
     assert [point.value for point in optimum] == pytest.approx([1.0] * len(optimum), abs=1e-6)  # J* over itself
     (value,) = {point.value for point in background}
     assert value > 10  # a background's cost is far from the minimum
     epochs = len(events.Scalars("train/loss"))
     for name in ("gradient_norm", "samples_per_second", "learning_rate"):
-        points = events.Scalars(f"pace/{name}")
+        points = events.Scalars(f"train/pace/{name}")
         assert len(points) == epochs
         assert min(point.value for point in points) >= 0  # a schedule may end at 0
         assert points[0].value > 0
@@ -103,14 +104,41 @@ def test_score_stands_beside_its_baseline_and_optimum_and_pace_has_curves(traine
     assert "    task: assimilation" in texts["run/configuration/text_summary"]
     layout = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
     charts = layout_pb2.Layout.FromString(layout).category[0].chart
-    assert list(charts[0].multiline.tag) == ["^val/j_ratio$", "^reference/"]
+    assert [list(chart.multiline.tag) for chart in charts[:3]] == [
+        ["^val/j_ratio$", "^val/reference/blue$"],
+        ["^val/j_ratio$", "^val/reference/background$"],
+        ["^train/loss$", "^val/loss$"],
+    ]
+    assert charts[0].title == "J/J*: network and exact minimum"
+    terms = [name for name in events.Tags()["scalars"] if re.search(charts[3].multiline.tag[0], name)]
+    assert sorted(terms) == ["train/background", "train/observation"]
+
+
+def test_tensorboard_has_few_tags_in_order_and_metrics_have_all(trained_once: RunDirectory) -> None:
+    tags = session(trained_once.tensorboard)[1]
+    groups = sorted({tag.partition("/")[0] for tag in tags})
+    assert groups == ["train", "val", "verdict"]  # TensorBoard opens the first two
+    scores = {tag.removeprefix("val/") for tag in tags if tag.startswith("val/") and "reference" not in tag}
+    assert scores == {"loss", "background", "observation", *Assimilation.watched}
+    everything = {key.removeprefix("test/") for key in read_json(trained_once.metrics)}
+    assert len(everything) > 20
+    assert set(Assimilation.watched) < everything
+
+
+def test_figures_in_tensorboard_say_what_to_see(trained_once: RunDirectory) -> None:
+    events = EventAccumulator(str(trained_once.tensorboard))
+    events.Reload()
+    captions = read_json(trained_once.figures / "captions.json")
+    assert sorted(events.PluginTagToContent("images")) == sorted(f"views/{name}" for name in captions)
+    for name, caption in captions.items():
+        assert events.SummaryMetadata(f"views/{name}").display_name == caption
 
 
 def test_data_whose_configuration_leaves_the_batch_size_to_them_are_trained_on(tmp_path: Path) -> None:
     run = train_in(tmp_path / "run", [*TINY, "~data.batch_size"])
     events = EventAccumulator(str(run.tensorboard))
     events.Reload()
-    assert events.Scalars("pace/samples_per_second")
+    assert events.Scalars("train/pace/samples_per_second")
 
 
 def test_what_tensorboard_shows_changes_nothing(tmp_path: Path) -> None:

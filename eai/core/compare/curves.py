@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from eai.core.compare.table import Comparison
-from eai.core.style.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, new_figure
+from eai.core.style.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, legend_below, new_figure, plain_log
 
 Curve = list[tuple[int, float]]  # epoch and value
 _EPOCH = re.compile(r"^epoch\s+(\d+)/\d+  (.*)$")
@@ -74,13 +74,15 @@ def curves_figure(found: Mapping[str, Curve]) -> Figure:
     """
     figure = new_figure()
     axes = figure.subplots()
-    axes.set(title="Losses and scores by epoch", xlabel="epoch")
+    axes.set(title="Losses and scores by epoch: how it went until it ended", xlabel="epoch")
     for (name, series), colour in zip(found.items(), (BLACK, ORANGE, BLUE, GREEN, PURPLE, RED), strict=False):
         axes.plot(*zip(*series, strict=True), "o-", ms=3, lw=1.2, color=colour, label=name)
     if all(value > 0 for series in found.values() for _, value in series):
         axes.set_yscale("log")
-    axes.legend(fontsize="small")
+        plain_log(axes.yaxis)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
+    legend_below(figure)
     return figure
 
 
@@ -117,6 +119,7 @@ def overlaid_figure(table: Comparison) -> Figure | None:
     values = np.array([value for _, _, series in drawn for _, value in series])
     if values.min() > 0 and values.max() > 10 * values.min():
         axes.set_yscale("log")
+        plain_log(axes.yaxis)
     better = "higher" if table.first.mode == "max" else "lower"
     axes.set_title(
         f"{score} of {len(drawn)} runs by epoch ({better} is better); the darker, the better", fontsize="medium"

@@ -16,6 +16,7 @@ from eai.core.compare.record import OPTIMUM, RIVAL, Record, number
 from eai.core.compare.table import Comparison
 from eai.core.compare.text import spell
 from eai.core.style.palette import BLACK, GREEN, ORANGE, PURPLE, RED, SKY, new_figure
+from eai.core.style.wording import in_words
 
 _FEW, _BINS, _DECADE = 12, 8, 9.999
 _COLUMNS = 3
@@ -138,7 +139,7 @@ def _draw_references(axis: Axes, table: Comparison, name: str) -> None:
         rows = table.references[table.references["role"] == role]
         if len(rows) != 1:
             continue
-        value, label = rows["test_mean"].iloc[0], f"{rows['method'].iloc[0]}, {role.split()[0]} on test data"
+        value, label = rows["test_mean"].iloc[0], f"{in_words(rows['method'].iloc[0])}, {role.split()[0]} on test data"
         low, high = _reach(axis)
         if low <= value <= high:
             axis.axhline(value, color=colour, ls=line, lw=1.2, label=label)

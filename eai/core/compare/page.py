@@ -10,6 +10,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+BROAD = 800  # pixels; a wider figure takes both columns, so that its text can be read
+
 
 def page(template: str, **told: Any) -> bytes:
     """A page of one of the package's templates.
@@ -40,7 +42,7 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def image(name: str, content: bytes, caption: str, kind: str = "png") -> dict[str, str]:
+def image(name: str, content: bytes, caption: str, kind: str = "png") -> dict[str, str | bool]:
     """A figure as a template takes it.
 
     Args:
@@ -49,5 +51,6 @@ def image(name: str, content: bytes, caption: str, kind: str = "png") -> dict[st
         caption: what to see in it.
         kind: ``png`` or ``gif``.
     """
+    broad = kind == "png" and int.from_bytes(content[16:20], "big") > BROAD
     source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-    return {"name": name, "source": source, "caption": caption}
+    return {"name": name, "source": source, "caption": caption, "broad": broad}

@@ -168,7 +168,7 @@ def _scores(record: Record) -> dict[str, Any]:
     return {"columns": [in_words(name) for name in columns], "rows": rows}
 
 
-def _figures(run: RunDirectory, log_lines: Sequence[str]) -> list[dict[str, str]]:
+def _figures(run: RunDirectory, log_lines: Sequence[str]) -> list[dict[str, str | bool]]:
     """The figures; of a run that FAILED without any, its curves so far."""
     shown = run_figures(run)
     if not shown and (found := curves(log_lines)):
@@ -176,7 +176,7 @@ def _figures(run: RunDirectory, log_lines: Sequence[str]) -> list[dict[str, str]
     return shown
 
 
-def run_figures(run: RunDirectory, kinds: Sequence[str] = (".png", ".gif")) -> list[dict[str, str]]:
+def run_figures(run: RunDirectory, kinds: Sequence[str] = (".png", ".gif")) -> list[dict[str, str | bool]]:
     """The figures of a run as templates take them, each with what to see in it.
 
     Args:

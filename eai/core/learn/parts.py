@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
@@ -25,7 +25,13 @@ class Parts(ABC, Generic[B, Output, Estimate]):
     A task says how the net is called (``forward``), which physical estimate follows from its output
     (``estimate``), which per-sample scores compare an estimate with the truth (``scores``), how their
     means become the final scores (``summarise``), and which ``baselines`` are scored beside it.
+
+    ``watched`` names the few scores that TensorBoard draws while it trains, beside the loss, its terms, the monitored
+    score and the headline's: none in particular means all that are no part of another one, as ``rmse/lead_03`` is of
+    ``rmse``. Checkpoints, pruning, ``metrics.json`` and other loggers have all of them.
     """
+
+    watched: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def forward(self, batch: B) -> Output:

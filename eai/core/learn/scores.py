@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -116,3 +116,22 @@ def standard_errors(
             for name in scores[0]
         }
     return errors
+
+
+def worth_a_curve(
+    losses: Mapping[str, float], scores: Mapping[str, float], watched: Collection[str], always: Collection[str]
+) -> dict[str, float]:
+    """Few of an epoch's values: the loss, its terms if it has several, and the scores that are watched.
+
+    Args:
+        losses: ``train/loss`` or ``val/loss``, and the terms.
+        scores: ``val/…``.
+        watched: names without ``val/``; if there are none, all scores whose name has no further part.
+        always: names of scores that are among them in any case.
+    """
+    few = dict(losses) if len(losses) > 2 else {name: value for name, value in losses.items() if name[-5:] == "/loss"}
+    for name, value in scores.items():
+        short = name.removeprefix("val/")
+        if name in always or (short in watched if watched else "/" not in short):
+            few[name] = value
+    return few

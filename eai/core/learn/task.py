@@ -13,6 +13,7 @@ from typing import Any, cast
 import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -22,7 +23,7 @@ from eai.core.learn.data import Blocks, widened
 from eai.core.learn.parts import B, Estimate, Output, Parts
 from eai.core.learn.ranks import gather, processes, rank
 from eai.core.learn.resuming import random_state, set_random_state, stretch_schedule
-from eai.core.learn.scores import SampleMeans, standard_errors
+from eai.core.learn.scores import SampleMeans, standard_errors, worth_a_curve
 from eai.core.schema import Monitor, Optimization
 
 EXPLOSION = 1e6  # times the first epoch's mean training loss: no schedule brings a run back from there
@@ -53,7 +54,7 @@ class Task(Parts[B, Output, Estimate], L.LightningModule):
         self.automatic_optimization = False
         self.net, self.loss = net, loss
         self._optimizer, self._scheduler = optimizer, scheduler
-        self.optimization, self.monitor = Optimization(), Monitor("val/loss")
+        self.optimization, self.monitor, self.headline = Optimization(), Monitor("val/loss"), ""
         self.epochs_done, self.batches_done = 0, 0  # whole epochs, and batches of the epoch that has begun
         self._train_terms, self._val_means = SampleMeans(), SampleMeans()
         self._test_means: dict[str, SampleMeans] = {}
@@ -210,7 +211,7 @@ class Task(Parts[B, Output, Estimate], L.LightningModule):
         self._backward = torch.Tensor.backward if plain and not hooked else self.manual_backward
 
     def _report(self, losses: Mapping[str, float], scores: Mapping[str, float] | None = None) -> None:
-        """Hand the logger an epoch's values, means over its samples, before any checkpoint is written.
+        """Hand the loggers an epoch's values, means over its samples, before any checkpoint is written.
 
         Lightning's `self.log` costs as much as a step of a small net.
         """
@@ -221,8 +222,10 @@ class Task(Parts[B, Output, Estimate], L.LightningModule):
             self._refuse_explosion(losses["train/loss"])
         self.latest |= {**losses, **(scores or {})}
         values = {**losses, **(scores or {}), "epoch": float(self.current_epoch)}
+        always = (self.monitor.score, self.headline.replace("test/", "val/", 1))
+        few = worth_a_curve(losses, scores or {}, self.watched, always)
         for logger in self.loggers:
-            logger.log_metrics(values, step=self.global_step)
+            logger.log_metrics(few if isinstance(logger, TensorBoardLogger) else values, step=self.global_step)
 
     def _refuse(self, name: str, value: float) -> None:
         raise NonFiniteLossError(

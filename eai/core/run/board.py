@@ -1,11 +1,16 @@
-"""What TensorBoard shows of a run: curves in order, command and configuration as text, a row of hyper-parameters."""
+"""What TensorBoard shows of a run: curves in order, command and configuration as text, a row of hyper-parameters.
+
+It sorts groups of tags by name and opens the first two. These are ``train/…``: the loss, its terms and the pace; and
+``val/…``: the loss, the scores that the task has watched, and their references. ``verdict/…`` (the two scores of the
+best weights that HParams shows) and ``views/…`` (figures) come after them.
+"""
 
 from __future__ import annotations
 
 import logging
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -23,6 +28,7 @@ from eai.core.learn.task import Task
 from eai.core.style.wording import in_words
 
 log = logging.getLogger("eai")
+PACE, REFERENCE = "train/pace/", "val/reference/"  # groups of tags
 
 
 def tensorboard_logger(run: RunDirectory, first_step: int = 0) -> TensorBoardLogger:
@@ -45,11 +51,12 @@ def tensorboard_logger(run: RunDirectory, first_step: int = 0) -> TensorBoardLog
 class Board(L.Callback):
     """Curves beside the losses and scores, and a layout that puts together what belongs together.
 
-    - ``reference/<method>``: the monitored validation score of the trivial baseline and of the optimum, as horizontal
-      lines, so that the score tells what the network is worth while it trains;
-    - ``pace/samples_per_second``: of training, in all processes together, without validations;
-    - ``pace/learning_rate``;
-    - ``pace/gradient_norm``: ‖∂L/∂θ‖₂ of the last step of the epoch, as the optimizer got it, clipped if it is.
+    - ``val/reference/<method>``: the monitored validation score of the trivial baseline and of the optimum, as
+      horizontal lines, so that the score tells what the network is worth while it trains;
+    - ``train/pace/epoch``: epochs done, since the axis has steps;
+    - ``train/pace/samples_per_second``: of training, in all processes together, without validations;
+    - ``train/pace/learning_rate``;
+    - ``train/pace/gradient_norm``: ‖∂L/∂θ‖₂ of the last step of the epoch, as the optimizer got it, clipped if it is.
 
     Every process needs it: references are scored on the samples of all.
 
@@ -72,7 +79,6 @@ class Board(L.Callback):
             writer = board.experiment
             writer.add_text("run/command", f"    {shlex.join(['eai-train', *overrides])}")
             writer.add_text("run/configuration", _indented(OmegaConf.to_yaml(self._cfg)))
-            writer.add_custom_scalars(_layout(str(self._cfg.monitor.score)))
             self._log(trainer, self._references)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -94,12 +100,16 @@ class Board(L.Callback):
         batches = (trainer.global_step - self._steps) * pl_module.optimization.accumulate
         data: DataModule[Any] = getattr(trainer, "datamodule")  # noqa: B009 - absent from Trainer's annotations
         samples = batches * data.batch_size * processes()
-        values = {"pace/learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"])}
+        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+        values = {f"{PACE}epoch": float(trainer.current_epoch + 1), f"{PACE}learning_rate": rate}
         if samples and self._ended > self._began:
-            values["pace/samples_per_second"] = samples / (self._ended - self._began)
+            values[f"{PACE}samples_per_second"] = samples / (self._ended - self._began)
         if self._norm is not None:
-            values["pace/gradient_norm"] = self._norm
+            values[f"{PACE}gradient_norm"] = self._norm
         self._log(trainer, values)
+        if trainer.current_epoch == 0 and (board := _board(trainer)):
+            several = len(_terms(pl_module.latest)) > 1
+            board.experiment.add_custom_scalars(_layout(str(self._cfg.monitor.score), list(self._references), several))
 
     def _log(self, trainer: L.Trainer, values: dict[str, float]) -> None:
         if values and (board := _board(trainer)):
@@ -117,21 +127,26 @@ def _indented(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.splitlines())
 
 
-def _layout(score: str) -> dict[str, dict[str, list[Any]]]:
-    """TensorBoard's custom scalars: charts of curves that are read together."""
-    return {
-        "Training": {
-            f"{in_words(score)} of the network, the trivial baseline and the optimum": [
-                "Multiline",
-                [f"^{score}$", "^reference/"],
-            ],
-            "Loss": ["Multiline", ["^train/loss$", "^val/loss$"]],
-            "Terms of the loss": ["Multiline", ["^train/(?!loss$)"]],
-            "Learning rate": ["Multiline", ["^pace/learning_rate$"]],
-            "Norm of the gradient": ["Multiline", ["^pace/gradient_norm$"]],
-            "Samples per second": ["Multiline", ["^pace/samples_per_second$"]],
-        }
-    }
+def _terms(latest: Mapping[str, float]) -> list[str]:
+    return [name for name in latest if name.startswith("train/") and name != "train/loss"]
+
+
+def _layout(score: str, references: Sequence[str], several_terms: bool) -> dict[str, dict[str, list[Any]]]:
+    """TensorBoard's custom scalars: charts of curves that are read together.
+
+    Each reference has a chart of its own: the trivial one is often so far off that beside it the network and the
+    optimum are one line.
+    """
+    charts = {
+        f"{in_words(score)}: network and {in_words(name.rpartition('/')[2])}": [f"^{score}$", f"^{name}$"]
+        for name in reversed(references)
+    } or {in_words(score): [f"^{score}$"]}
+    charts["Loss: training and validation"] = ["^train/loss$", "^val/loss$"]
+    if several_terms:
+        charts["Terms of the training loss"] = [f"^train/(?!loss$|{PACE.removeprefix('train/')})"]
+    for name in ("learning_rate", "gradient_norm", "samples_per_second"):
+        charts[in_words(name).capitalize()] = [f"^{PACE}{name}$"]
+    return {"Training": {title: ["Multiline", tags] for title, tags in charts.items()}}
 
 
 @torch.no_grad()
@@ -153,7 +168,7 @@ def _references(cfg: DictConfig, data: DataModule[Any], task: Task) -> dict[str,
                     batch = task.transfer_batch_to_device(batch, task.device, 0)
                     means.update(task.scores(batch, methods[name](batch)))
                 if (value := task.summarise(means.compute_over_ranks()).get(key)) is not None:
-                    found[f"reference/{name}"] = value
+                    found[f"{REFERENCE}{name}"] = value
     except Exception as error:  # a run matters more than its lines
         log.warning("no reference in TensorBoard: %s: %s", type(error).__name__, error)
     return found

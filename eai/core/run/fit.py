@@ -120,6 +120,7 @@ def _begin(experiment: Experiment, data: DataModule[Any], task: Task, state: dic
             load_weights(task, given.best if given.path.is_dir() else given.path)
     seed_everything(experiment.seed, rank())
     task.optimization, task.monitor = experiment.optimization, experiment.monitor
+    task.headline = experiment.headline.score
     if experiment.compile:
         task.net.compile()
     if state is not None:
@@ -199,9 +200,9 @@ def score_and_report(
     after = trainer.global_step + 1
     board = next((one for one in trainer.loggers if isinstance(one, TensorBoardLogger)), None)
     if board:
-        shown = {cfg.headline.score: metrics[cfg.headline.score]}
+        shown = {f"verdict/{cfg.headline.score}": metrics[cfg.headline.score]}
         if isinstance(best := trainer.checkpoint_callback, BestCheckpoint):
-            shown["val_best/" + cfg.monitor.score.removeprefix("val/")] = best.value
+            shown[f"verdict/{cfg.monitor.score}"] = best.value
         board.log_hyperparams(hyperparameters(cfg, run.load_overrides(), run), shown, step=after)
     if cfg.figures.at_end:
         save_drawings(_final_drawings(cfg, data, task, history), run.figures, board, after)
@@ -222,5 +223,5 @@ def _final_drawings(cfg: DictConfig, data: DataModule[Any], task: Task, history:
     drawings = {**task.figures(batch, estimate), **task.closing_figures(data, batch, estimate)}
     if history is not None:
         drawings["learning_curves"] = learning_curves(history.points)
-        drawings["monitored_score"] = score_curve(history.points, cfg.monitor.score)
+        drawings["monitored_score"] = score_curve(history.points, cfg.monitor.score, cfg.monitor.mode)
     return drawings

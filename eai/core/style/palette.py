@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 # Okabe and Ito's palette, safe for colour-blind readers; one meaning per colour in all figures.
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = [
@@ -26,6 +28,23 @@ def new_figure(width: float = 7.0, height: float = 4.0) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained", dpi=100)
     FigureCanvasAgg(figure)
     return figure
+
+
+def plain_log(axis: Axis) -> None:
+    """Label a logarithmic axis with plain numbers, 0.2 and not 2 × 10⁻¹, if it spans less than three decades.
+
+    Call it once all is drawn.
+
+    Args:
+        axis: logarithmic.
+    """
+    low, high = sorted(axis.get_view_interval())
+    if high >= 1000 * low:
+        return
+    if high >= 8 * low:  # else matplotlib chooses as for a linear axis
+        axis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("{x:g}")
 
 
 def legend_below(figure: Figure, title: str | None = None) -> None:

@@ -73,7 +73,7 @@ def analyses(
     """
     rows = min(2, len(analysis))
     figure = new_figure(13.5, 0.8 + 2.7 * rows)
-    figure.suptitle("Analysis: truth and analysis should look alike, and the last column should be blank")
+    figure.suptitle("Analysis: it should look like the truth, and the last column should be blank")
     panels = figure.subplots(rows, 5, squeeze=False, sharex=True, sharey=True)
     xb, xa, best = batch.xb[:rows], analysis[:rows], optimum[:rows]
     state = torch.stack([batch.xt[:rows].double(), xb.double(), xa.double()])
@@ -129,10 +129,11 @@ def covariance(grid: Grid, column: Float[Tensor, " n"]) -> Figure:
         column: of B, for the point with half of the numbers along each axis.
     """
     figure = new_figure(10, 4)
+    figure.suptitle("Background-error covariance: the wider it is, the further an observation reaches")
     left, right = figure.subplots(1, 2)
     scale = _symmetric(column)
     _map(left, grid, column, DIFFERENCES, scale)
-    left.set_title("How the error of the middle point spreads")
+    left.set_title("column of B for the middle point")
     _bar(figure, [left], DIFFERENCES, scale, "B_ij (state²)")
     box, (middle_y, middle_x) = _numpy(column.view(grid.shape)), (size // 2 for size in grid.shape)
     for values, h, middle, colour, style, name in (
@@ -140,7 +141,7 @@ def covariance(grid: Grid, column: Float[Tensor, " n"]) -> Figure:
         (box[:, middle_x], grid.spacing[0], middle_y, REFERENCE, "--", "along y"),
     ):
         right.plot((np.arange(len(values)) - middle) * h, values, color=colour, ls=style, label=name)
-    right.set(title="Sections through it", xlabel="distance along the axis", ylabel="covariance (state²)")
+    right.set(title="sections through it", xlabel="distance along the axis", ylabel="covariance (state²)")
     right.legend(fontsize="small")
     right.grid(alpha=0.3)
     return figure

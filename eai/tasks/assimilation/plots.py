@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from eai.core.style.palette import INPUT, PREDICTION, REFERENCE, TRUTH, new_figure
+from eai.core.style.palette import INPUT, PREDICTION, REFERENCE, TRUTH, legend_below, new_figure, plain_log
 from eai.variational.batch import Batch
 
 
@@ -25,7 +26,9 @@ def analyses(
 ) -> Figure:
     """Truth, background, observations, analysis and BLUE ± 1 σ of the first four samples."""
     figure = new_figure(10, 7)
-    figure.suptitle("The analysis (red) should lie on the BLUE (dashed), within whose spread (shaded) the truth lies")
+    figure.suptitle(
+        "Analysis: the network's (red) should lie on the exact one (dashed); the truth lies within its spread"
+    )
     panels = figure.subplots(2, 2, sharex=True, sharey=True).flat
     n = batch.xb.shape[1]
     angle = np.arange(n) * 2 * math.pi / n
@@ -34,15 +37,17 @@ def analyses(
             axes.set_axis_off()
             continue
         best, sigma = _numpy(blue[i]), _numpy(spread[i])
-        axes.fill_between(angle, best - sigma, best + sigma, color=REFERENCE, alpha=0.25, lw=0, label="± 1 σ of A")
+        axes.fill_between(
+            angle, best - sigma, best + sigma, color=REFERENCE, alpha=0.25, lw=0, label="exact analysis ± 1 σ"
+        )
         axes.plot(angle, _numpy(batch.xt[i]), color=TRUTH, lw=2, alpha=0.5, label="truth")
         axes.plot(angle, _numpy(batch.xb[i]), color=INPUT, lw=1.5, label="background")
-        axes.plot(angle, _numpy(analysis[i]), color=PREDICTION, lw=1.8, label="analysis (network)")
-        axes.plot(angle, best, color=REFERENCE, lw=1.5, ls="--", label="BLUE (exact)")
+        axes.plot(angle, _numpy(analysis[i]), color=PREDICTION, lw=1.8, label="network")
+        axes.plot(angle, best, color=REFERENCE, lw=1.5, ls="--", label="exact analysis (BLUE)")
         _plot_observations(axes, batch, i)
         axes.set(title=f"sample {i}", xlabel="position (rad)", ylabel="state")
         axes.grid(alpha=0.3)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize="small", ncols=7, loc="outside lower center")
+    legend_below(figure)
     return figure
 
 
@@ -60,12 +65,15 @@ def data_pairs(batch: Batch) -> Figure:
         _plot_observations(axes, batch, i)
         axes.set(title=f"sample {i}", xlabel="position (rad)", ylabel="state")
         axes.grid(alpha=0.3)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize="small", ncols=4, loc="outside lower center")
+    legend_below(figure)
     return figure
 
 
 def _plot_observations(axes: Axes, batch: Batch, i: int) -> None:
-    for mask, fill, label in ((batch.obs_mask, "white", "observations"), (batch.obs_withheld, TRUTH, "withheld")):
+    for mask, fill, label in (
+        (batch.obs_mask, "white", "observations"),
+        (batch.obs_withheld, TRUTH, "withheld to verify"),
+    ):
         seen = _numpy(mask[i]) > 0
         where = (
             (_numpy(batch.obs_index[i]) + _numpy(batch.obs_fraction[i, :, 0]))[seen] * 2 * math.pi / batch.xb.shape[1]
@@ -77,16 +85,15 @@ def _plot_observations(axes: Axes, batch: Batch, i: int) -> None:
 def covariance(matrix: Float[Tensor, "n n"]) -> Figure:
     """The background-error covariance B and its middle column."""
     figure = new_figure(10, 4)
+    figure.suptitle("Background-error covariance: the wider it is, the further an observation reaches")
     left, right = figure.subplots(1, 2)
     largest = float(matrix.abs().max())
     image = left.imshow(_numpy(matrix), cmap="RdBu_r", vmin=-largest, vmax=largest)
-    left.set(title="Background-error covariance B", xlabel="grid point j", ylabel="grid point i")
+    left.set(title="B", xlabel="grid point j", ylabel="grid point i")
     figure.colorbar(image, ax=left, label="B_ij (state²)")
     middle = len(matrix) // 2
     right.plot(_numpy(matrix[:, middle]), color=TRUTH)
-    right.set(
-        title=f"Column {middle}: how one point's error spreads", xlabel="grid point i", ylabel="covariance (state²)"
-    )
+    right.set(title=f"its column {middle}", xlabel="grid point i", ylabel="covariance (state²)")
     right.grid(alpha=0.3)
     return figure
 
@@ -105,12 +112,12 @@ def single_observation(one: Batch, increment: Float[Tensor, "b n"], gain: Float[
         slot = int(one.obs_mask[i].argmax())
         where = float(one.obs_index[i, slot] + one.obs_fraction[i, slot, 0]) * 2 * math.pi / n
         scale = float(gain[i].abs().max())
-        axes.plot(angle, _numpy(gain[i]) / scale, color=REFERENCE, ls="--", label="column of K (scaled to 1)")
-        axes.plot(angle, _numpy(increment[i]) / scale, color=PREDICTION, label="network, same scale")
+        axes.plot(angle, _numpy(gain[i]) / scale, color=REFERENCE, ls="--", label="column of K")
+        axes.plot(angle, _numpy(increment[i]) / scale, color=PREDICTION, label="network")
         axes.axvline(where, color=TRUTH, lw=0.8, label="observation")
-        axes.set(xlabel="position (rad)", ylabel="increment (1)")
+        axes.set(xlabel="position (rad)", ylabel="increment / largest of K's")
         axes.grid(alpha=0.3)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize="small", ncols=3, loc="outside lower center")
+    legend_below(figure)
     return figure
 
 
@@ -124,13 +131,13 @@ def departures(o_b: Float[Tensor, " k"], o_a: Float[Tensor, " k"]) -> Figure:
         label = f"{name}: mean {float(values.mean()):.3g}, standard deviation {float(values.std()):.3g}"
         axes.hist(_numpy(values), bins=bins, histtype="step", color=colour, lw=1.5, density=True, label=label)
     axes.set_yscale("log")
+    axes.set_title("Departures: O−A, of the analysis, should be narrower than O−B, but not zero", fontsize="medium")
     axes.set(
-        title="Departures: O−A should be narrower than O−B, but not zero",
         xlabel="departure (units of the observations)",
         ylabel="probability density",
     )
-    axes.legend(fontsize="small")
     axes.grid(alpha=0.3)
+    legend_below(figure)
     return figure
 
 
@@ -147,14 +154,15 @@ def cost_by_number(points: Sequence[tuple[int, float]], n: int) -> Figure:
     if points[-1][0] > 10 * len(points):  # numbers that were not tried one by one
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.axhline(1, color=REFERENCE, ls="--", label="optimum")
     axes.set(
-        title="How far from the optimum, by number of observations",
+        title="Cost over its minimum by number of observations: best is 1",
         xlabel=f"assimilated observations per sample, of {n:,} grid points",
         ylabel="J/J* (1)",
     )
-    axes.legend(fontsize="small")
+    plain_log(axes.yaxis)
     axes.grid(alpha=0.3)
+    legend_below(figure)
     return figure

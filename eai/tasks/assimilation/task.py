@@ -79,6 +79,7 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
             (see ``tuning.py``); null: as assumed. The factors found are part of checkpoints.
     """
 
+    watched = ("j_ratio", "rmse_analysis", "gap_to_optimum", "gradient_norm", "dfs_realised", "o_a_withheld")
     loss: Cost
     _factors = FixedDouble(persistent=True)
 

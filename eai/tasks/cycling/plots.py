@@ -7,10 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from jaxtyping import Float
-from matplotlib.animation import FuncAnimation
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from eai.core.learn.figures import Film
 from eai.core.style.palette import (
     BLACK,
     BLUE,
@@ -23,6 +25,7 @@ from eai.core.style.palette import (
     YELLOW,
     legend_below,
     new_figure,
+    plain_log,
 )
 from eai.core.style.wording import in_words
 from eai.tasks.cycling.cycle import STRIDE, Estimate
@@ -43,7 +46,7 @@ def hovmoeller(batch: Batch, estimate: Estimate, spin_up: int) -> Figure:
     part = slice(first, min(steps, first + SHOWN))
     truth, analysis = _numpy(batch.truth[0, part]), _numpy(estimate.analysis[0, part])
     figure = new_figure(10, 5)
-    figure.suptitle("One cycle: the error of the analysis should have no pattern that lasts")
+    figure.suptitle("One cycle: the error (right, on its own scale) should have no pattern that lasts")
     panels = figure.subplots(1, 3, sharey=True)
     most = float(np.abs(truth).max())
     error = analysis - truth
@@ -56,7 +59,7 @@ def hovmoeller(batch: Batch, estimate: Estimate, spin_up: int) -> Figure:
             field, aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit, extent=extent, interpolation="nearest"
         )
         axes.set(title=title, xlabel="grid point")
-        figure.colorbar(image, ax=axes, location="bottom", shrink=0.9)
+        figure.colorbar(image, ax=axes, location="bottom", shrink=0.9, label="state", extend="both")
     panels[0].set_ylabel("analysis number")
     return figure
 
@@ -73,6 +76,7 @@ def error_in_time(batch: Batch, estimates: Mapping[str, Estimate], spin_up: int)
         axes.axvspan(0, spin_up, color="#eeeeee", lw=0, label="spin-up, not scored")
     axes.set(title="Error of the analyses: the network should stay as low as the ensembles", xlabel="analysis number",
              ylabel=f"RMSE, mean of {len(batch.y)} cycles", yscale="log")  # fmt: skip
+    plain_log(axes.yaxis)
     axes.grid(alpha=0.3)
     legend_below(figure)
     return figure
@@ -96,6 +100,8 @@ def error_by_lead(batch: Batch, estimates: Mapping[str, Estimate], spin_up: int)
         axes.plot(errors, color=colour, lw=width, marker="o", ms=3, label=in_words(name))
     axes.set(title="Error of forecasts from the analyses: a better analysis gives a better forecast",
              xlabel="lead (intervals)", ylabel=f"RMSE, mean of {len(batch.y)} cycles", yscale="log")  # fmt: skip
+    plain_log(axes.yaxis)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     legend_below(figure)
     return figure
@@ -107,15 +113,20 @@ def error_against_cost(
     """RMSE of the analyses against seconds per analysis of one cycle."""
     figure = new_figure(7, 4.5)
     axes = figure.subplots()
+    costs = [seconds[name] for name in estimates if name in seconds]
+    dear = np.sqrt(min(costs, default=1.0) * max(costs, default=1.0))  # right of the middle, text stands left
     for (name, estimate), colour in zip(estimates.items(), _colours(estimates), strict=True):
         error = _error(estimate.analysis, batch.truth[:, : estimate.analysis.shape[1]])[:, spin_up:].mean().item()
         if name in seconds:
             axes.scatter(seconds[name], error, color=colour, s=60 if name == "network" else 30, zorder=3)
-            axes.annotate(in_words(name), (seconds[name], error), (6, 3), textcoords="offset points", fontsize=8)
-    axes.set(title="What an analysis costs and what it is worth: best is at the lower left",
+            left = seconds[name] > dear
+            axes.annotate(in_words(name), (seconds[name], error), (-8 if left else 8, -3), textcoords="offset points",
+                          ha="right" if left else "left", fontsize="small")  # fmt: skip
+    axes.set(title="Cost and error of an analysis: best is at the lower left",
              xlabel="seconds per analysis, all test cycles at once", ylabel="RMSE of the analyses", xscale="log",
              yscale="log")  # fmt: skip
-    axes.margins(x=0.25)
+    axes.margins(x=0.1)
+    plain_log(axes.yaxis)
     axes.grid(alpha=0.3)
     return figure
 
@@ -129,16 +140,15 @@ def innovations(departures: Float[Tensor, "b t p"], mask: Float[Tensor, "b t p"]
         most: lags.
     """
     figure = new_figure(10, 4)
-    figure.suptitle("Innovations of the network: Gaussian and without memory, if the analyses take all there is")
+    figure.suptitle("Innovations of the network: normal and without memory, if the analyses take all there is")
     left, right = figure.subplots(1, 2)
     values = _numpy(departures[mask > 0])
     spread = float(values.std()) if len(values) else 1.0
     bins = np.linspace(-4 * max(spread, 1e-6), 4 * max(spread, 1e-6), 61)
-    left.hist(values, bins, density=True, color=SKY, label="d/σ")
+    left.hist(values, bins, density=True, color=PREDICTION, alpha=0.6, label="network")
     left.plot(bins, np.exp(-((bins / spread) ** 2) / 2) / spread / np.sqrt(2 * np.pi), color=TRUTH, lw=1.2,
               label=f"normal, standard deviation {spread:.3g}")  # fmt: skip
-    left.set(xlabel="innovation / σ", ylabel="density")
-    left.legend(fontsize="small")
+    left.set(xlabel="innovation d / its assumed σ", ylabel="density")
     steps = departures.shape[1]
     lags = range(1, min(most, steps - 1) + 1)
     product = [
@@ -152,27 +162,30 @@ def innovations(departures: Float[Tensor, "b t p"], mask: Float[Tensor, "b t p"]
     most_seen = max(0.05, max(abs(one / square).item() for one in product))
     right.set_ylim(-1.1 * most_seen, 1.1 * most_seen)
     right.grid(alpha=0.3)
+    legend_below(figure)
     return figure
 
 
-def animation(batch: Batch, estimate: Estimate, spin_up: int, frames: int = 40) -> FuncAnimation:
+def animation(batch: Batch, estimate: Estimate, spin_up: int, frames: int = 40) -> Film:
     """Truth, background, observations and analysis of the first cycle from one analysis to the next."""
     steps = estimate.analysis.shape[1]
     first = min(spin_up, max(0, steps - frames))
     number = min(frames, steps - first)
     figure = new_figure(7, 3.6)
     axes = figure.subplots()
+    caption = "A cycle of the network: the analysis (red) should lie nearer to the truth than the background (blue)"
     shown = batch.truth[0, first : first + number]
     margin = 0.15 * float(shown.max() - shown.min())
-    axes.set(xlabel="grid point", ylabel="state", ylim=(float(shown.min()) - margin, float(shown.max()) + margin))
+    axes.set(xlabel="grid point", ylabel="state", ylim=(float(shown.min()) - margin, float(shown.max()) + margin),
+             xlim=(-0.5, shown.shape[1] - 0.5))  # fmt: skip
     points = np.arange(shown.shape[1])
     (truth,) = axes.plot(points, points * np.nan, color=TRUTH, lw=2.5, alpha=0.4, label="truth")
     (background,) = axes.plot(points, points * np.nan, color=BLUE, lw=1.2, label="background")
     (analysis,) = axes.plot(points, points * np.nan, color=PREDICTION, lw=1.4, label="analysis")
     (observed,) = axes.plot([], [], "x", color=BLACK, ms=5, label="observations")
-    axes.legend(fontsize="small", loc="upper right", ncols=4)
+    legend_below(figure)
 
-    def draw(frame: int) -> list[object]:
+    def draw(frame: int) -> list[Artist]:
         time = first + frame
         truth.set_ydata(_numpy(batch.truth[0, time]))
         background.set_ydata(_numpy(estimate.background[0, time]))
@@ -183,7 +196,7 @@ def animation(batch: Batch, estimate: Estimate, spin_up: int, frames: int = 40) 
         axes.set_title(f"A cycle of the network: analysis {time}")
         return [truth, background, analysis, observed]
 
-    return FuncAnimation(figure, draw, frames=number)  # type: ignore[arg-type]
+    return Film(caption, figure, draw, range(number))
 
 
 def _error(estimate: Float[Tensor, "b t n"], truth: Float[Tensor, "b t n"]) -> Float[Tensor, "b t"]:

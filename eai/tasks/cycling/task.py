@@ -62,6 +62,7 @@ class Cycling(Task[Batch, Cycled, Estimate]):
         leads: of the forecasts that are scored, in intervals.
     """
 
+    watched = ("innovation", "rmse_analysis", "rmse_background", "lost", "innovation_lag1")
     loss: Loss
     climate_mean: Tensor
     climate_std: Tensor

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from eai.core.style.palette import BLACK, ORANGE, PREDICTION, new_figure
+from eai.core.style.palette import BLACK, PREDICTION, legend_below, new_figure, plain_log
 from eai.tasks.dynamics.data import Batch
 from eai.tasks.dynamics.scores import power_by_wavenumber
 
@@ -91,11 +92,14 @@ def draw(gains: Gains) -> Figure:
     values, seen = gains.gain.clamp(1e-6, 1e3).numpy(), gains.seen.numpy()
     axes.axhline(1, color=BLACK, lw=0.8)
     axes.plot(k[seen], values[seen], "o", color=PREDICTION, ms=4, label="in the training data")
-    axes.plot(k[~seen], values[~seen], "o", mfc="none", color=ORANGE, ms=4, label="never seen in training")
+    axes.plot(k[~seen], values[~seen], "o", mfc="none", color=PREDICTION, ms=4, label="never seen in training")
     axes.set(title="Growth of a small wave in one step: above the line it grows without end")
     if values.min() < 0.1 or values.max() > 10:
         axes.set_yscale("log")
-    axes.set(xlabel="wavenumber (1 per domain)", ylabel="|g(k)| (1)")
+    axes.set(xlabel="wavenumber (1 per domain)", ylabel="amplification per step |g(k)| (1)")
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if axes.get_yscale() == "log":
+        plain_log(axes.yaxis)
+    legend_below(figure)
     return figure

@@ -8,25 +8,25 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib import colormaps
-from matplotlib.animation import FuncAnimation
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from eai.core.learn.figures import Drawing
-from eai.core.style.palette import INPUT, PREDICTION, TRUTH, new_figure
+from eai.core.learn.figures import Drawing, Film
+from eai.core.style.palette import INPUT, PREDICTION, TRUTH, legend_below, new_figure
 from eai.tasks.dynamics.data import Batch, Solved
 from eai.tasks.dynamics.forecast import Forecast
 
 POINTS = 2000  # of a line or map; longer ones are thinned
 ALL_STEPS = 14  # those of slide 2.1; trajectories with more are shown at a few times only
 STATE = "state u (dimensionless)"
+FILM = "Free rollout: the network's own state should follow the truth, step by step"
 
 
 def of_samples(batch: Batch, forecast: Forecast, shape: tuple[int, ...]) -> Mapping[str, Drawing]:
-    """Draw single steps of the first sample (during training and at the end)."""
-    return {"one_step": one_step(batch, forecast) if len(shape) == 1 else maps(batch, forecast, shape)}
+    """Draw single steps of the first sample, on a plane its rollout (during training and at the end)."""
+    return {"one_step": one_step(batch, forecast)} if len(shape) == 1 else {"maps": maps(batch, forecast, shape)}
 
 
 def of_rollout(batch: Batch, forecast: Forecast, data: Solved) -> Mapping[str, Drawing]:
@@ -53,28 +53,28 @@ def one_step(batch: Batch, forecast: Forecast, rows: int = 4) -> Figure:
     u, predicted = _first_channel(batch.u), _first_channel(forecast.one_step)
     limit = _limit(batch)
     times = np.unique(np.linspace(0, len(predicted) - 1, rows).round().astype(int))
-    figure = new_figure(12, 1 + 1.8 * len(times))
-    figure.suptitle("One step ahead: the prediction should lie on the truth, the difference on zero")
+    figure = new_figure(10, 1 + 1.6 * len(times))
+    figure.suptitle("One step ahead: the network (dashed) should lie on the truth, the difference on zero")
     panels = figure.subplots(len(times), 3, sharex=True, squeeze=False)
     for (state, fixed, close), t in zip(panels, times, strict=True):
         state.plot(u[t], color=INPUT, lw=1.2, label="input")
         state.plot(u[t + 1], color=TRUTH, lw=3, alpha=0.35, label="truth")
-        state.plot(predicted[t], color=PREDICTION, lw=1.5, ls="--", label="prediction")
+        state.plot(predicted[t], color=PREDICTION, lw=1.5, ls="--", label="network, one step")
         state.set(ylabel="u", ylim=(-limit, limit), title=f"from step {t} to {t + 1}")
         error = predicted[t] - u[t + 1]
         for axes in (fixed, close):
             axes.plot(error, color=PREDICTION, lw=1.2)
             axes.axhline(0, color=TRUTH, lw=0.8)
         size = np.sqrt(np.square(error).mean() / np.square(u[t + 1]).mean())
-        fixed.set(ylim=(-1, 1), title="prediction − truth, from −1 to 1")
+        fixed.set(ylim=(-1, 1), title="network − truth, from −1 to 1")
         # Differences span orders of magnitude from run to run: a scale of its own, stated by its ticks.
         close.set_title(f"the same, close up: nRMSE {size:.2g}")
-        close.ticklabel_format(axis="y", style="sci", scilimits=(-1, 1))
+        close.yaxis.set_major_formatter("{x:.1g}")
         for axes in (state, fixed, close):
             axes.grid(alpha=0.3)
     for axes in panels[-1]:
         axes.set_xlabel("grid point i")
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
+    legend_below(figure)
     return figure
 
 
@@ -102,10 +102,10 @@ def hovmoeller(batch: Batch, forecast: Forecast) -> Figure:
     truth, free = _first_channel(batch.u), _first_channel(forecast.rollout)
     free = np.concatenate([truth[:1], free])
     limit = _limit(batch)
-    figure = new_figure(11, 4)
+    figure = new_figure(9.5, 4)
     figure.suptitle("Free rollout in space and time: stripes should keep the truth's slope and contrast")
     panels = figure.subplots(1, 3, sharex=True, sharey=True)
-    titles = ("truth", "rollout", "rollout − truth")
+    titles = ("truth", "network", "network − truth")
     for axes, title, field in zip(panels, titles, (truth, free, free - truth), strict=True):
         image = axes.imshow(field, cmap="RdBu_r", vmin=-limit, vmax=limit, origin="lower", aspect="auto")
         axes.set(title=title, xlabel="grid point i")
@@ -115,25 +115,25 @@ def hovmoeller(batch: Batch, forecast: Forecast) -> Figure:
     return figure
 
 
-def animation(batch: Batch, forecast: Forecast) -> FuncAnimation:
+def animation(batch: Batch, forecast: Forecast) -> Film:
     """Truth and free rollout of the first sample, one frame per step."""
     truth, free = _first_channel(batch.u), _first_channel(forecast.rollout)
     free = np.concatenate([truth[:1], free])
     limit = _limit(batch)
-    figure = new_figure(6, 3.5)
+    figure = new_figure(7, 3.5)
     axes = figure.subplots()
     (true_line,) = axes.plot(truth[0], color=TRUTH, lw=3, alpha=0.35, label="truth")
-    (free_line,) = axes.plot(free[0], color=PREDICTION, lw=1.5, ls="--", label="rollout")
+    (free_line,) = axes.plot(free[0], color=PREDICTION, lw=1.5, ls="--", label="network")
     axes.set(xlabel="grid point i", ylabel=STATE, ylim=(-limit, limit))
     axes.grid(alpha=0.3)
-    axes.legend(loc="upper right", fontsize="small", ncols=2)
+    legend_below(figure)
 
     def draw(t: int) -> tuple[Artist, ...]:
         true_line.set_ydata(truth[t])
         free_line.set_ydata(free[t])
-        return true_line, free_line, axes.set_title(f"Free rollout: the network's own state after {t} steps")
+        return true_line, free_line, axes.set_title(f"Free rollout after {t} steps")
 
-    return FuncAnimation(figure, draw, frames=_frames(len(truth)))
+    return Film(FILM, figure, draw, _frames(len(truth)))
 
 
 def maps(batch: Batch, forecast: Forecast, shape: tuple[int, ...]) -> Figure:
@@ -147,7 +147,7 @@ def maps(batch: Batch, forecast: Forecast, shape: tuple[int, ...]) -> Figure:
     for row, lead in zip(panels, leads, strict=True):
         for axes, title, field in zip(
             row,
-            ("truth", "rollout", "rollout − truth"),
+            ("truth", "network", "network − truth"),
             (truth[lead], free[lead], free[lead] - truth[lead]),
             strict=True,
         ):
@@ -160,7 +160,7 @@ def maps(batch: Batch, forecast: Forecast, shape: tuple[int, ...]) -> Figure:
     return figure
 
 
-def map_animation(batch: Batch, forecast: Forecast, shape: tuple[int, ...]) -> FuncAnimation:
+def map_animation(batch: Batch, forecast: Forecast, shape: tuple[int, ...]) -> Film:
     """Truth and free rollout of the first sample as maps, one frame per step."""
     truth = _first_maps(batch.u, shape)
     free = np.concatenate([truth[:1], _first_maps(forecast.rollout, shape)])
@@ -168,7 +168,7 @@ def map_animation(batch: Batch, forecast: Forecast, shape: tuple[int, ...]) -> F
     figure = new_figure(8, 3.8)
     panels = figure.subplots(1, 2, sharey=True)
     images = []
-    for axes, title, field in zip(panels, ("truth", "rollout"), (truth, free), strict=True):
+    for axes, title, field in zip(panels, ("truth", "network"), (truth, free), strict=True):
         images.append(axes.imshow(field[0], cmap="RdBu_r", vmin=-limit, vmax=limit, origin="lower"))
         axes.set(title=title, xlabel="grid column")
     panels[0].set_ylabel("grid row")
@@ -177,9 +177,9 @@ def map_animation(batch: Batch, forecast: Forecast, shape: tuple[int, ...]) -> F
     def draw(t: int) -> tuple[Artist, ...]:
         images[0].set_data(truth[t])
         images[1].set_data(free[t])
-        return *images, figure.suptitle(f"The network's own state after {t} steps")
+        return *images, figure.suptitle(f"Free rollout after {t} steps")
 
-    return FuncAnimation(figure, draw, frames=_frames(len(truth)))
+    return Film(FILM, figure, draw, _frames(len(truth)))
 
 
 def _colours_of_time(count: int) -> np.ndarray:

@@ -57,7 +57,7 @@ def maps(batch: Batch, forecast: Forecast, fields: Anomalies, channel: int) -> F
     change = _quantile(truth[1:] - truth[0])
     figure = new_figure(14, 0.8 + 2.6 * len(leads))
     figure.suptitle(
-        f"{fields.variables[channel]}, anomaly from climatology: the forecast should look more like the truth than "
+        f"{_named(fields, channel)}, anomaly from climatology: the forecast should look more like the truth than "
         "the initial state does"
     )
     panels = figure.subplots(len(leads), 4, sharex=True, sharey=True, squeeze=False)
@@ -102,11 +102,17 @@ def rmse_by_lead(batch: Batch, forecasts: Mapping[str, Forecast], fields: Anomal
         axes.plot(leads, curves[name], label=f"{in_words(name)}: {curves[name][-1]:.3g}", **looks[name])
     best = min(curve.max() for curve in curves.values())
     axes.set(ylim=(0, 3 * float(best)), xlabel="lead time (steps)", ylabel=f"RMSE ({fields.units[channel]})")
-    axes.set_title(f"{fields.variables[channel]}: lower is better; what is far above the best is cut off")
+    axes.set_title(
+        f"RMSE of {_named(fields, channel)}: lower is better; what is far above the best is cut off", fontsize="medium"
+    )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     legend_below(figure, "at the last lead")
     return figure
+
+
+def _named(fields: Anomalies, channel: int) -> str:
+    return fields.variables[channel].replace("_", " ")
 
 
 def error_maps(batch: Batch, forecasts: Mapping[str, Forecast], fields: Anomalies, channel: int) -> Figure:
@@ -127,17 +133,23 @@ def error_maps(batch: Batch, forecasts: Mapping[str, Forecast], fields: Anomalie
     means = {name: float((weights * error.square()).mean().sqrt()) for name, error in errors.items()}
     best = min(means, key=lambda name: means[name])
     figure = new_figure(14, 3.8)
-    figure.suptitle(f"{fields.variables[channel]}, RMSE at lead {batch.u.shape[1] - 1}: blue on the right where the "
-                    "network is better")  # fmt: skip
+    lead = batch.u.shape[1] - 1
+    figure.suptitle(f"RMSE of {_named(fields, channel)} at lead {lead}: blue on the right where the network is better")
     panels = figure.subplots(1, 3, sharex=True, sharey=True)
     most, apart = _quantile(errors[best]), _quantile(network - errors[best])
     scale: dict[str, Any] = {"cmap": "viridis", "vmin": 0, "vmax": most}
     own = float((weights * network.square()).mean().sqrt())
     draw_field(panels[0], network, fields.layout, f"network, mean {own:.3g}", **scale)
-    image = draw_field(panels[1], errors[best], fields.layout, f"{best}, mean {means[best]:.3g}", **scale)
+    image = draw_field(panels[1], errors[best], fields.layout, f"{in_words(best)}, mean {means[best]:.3g}", **scale)
     figure.colorbar(image, ax=panels[:2], label=f"RMSE ({fields.units[channel]})", extend="max")
     image = draw_field(
-        panels[2], network - errors[best], fields.layout, f"network − {best}", cmap="RdBu_r", vmin=-apart, vmax=apart
+        panels[2],
+        network - errors[best],
+        fields.layout,
+        f"network − {in_words(best)}",
+        cmap="RdBu_r",
+        vmin=-apart,
+        vmax=apart,
     )
     figure.colorbar(image, ax=panels[2], label=f"difference ({fields.units[channel]})", extend="both")
     return figure

@@ -64,7 +64,10 @@ def nrmse_by_lead(curves: Mapping[str, Float[Tensor, " l"]]) -> Figure:
         label = f"{in_words(name)}: {curves[name][-1].item():.2g}"
         axes.plot(np.arange(1, len(values) + 1), values, label=label, **style)
     axes.axhline(1, color=BLACK, lw=0.8)
-    axes.set(title="Free rollout: lower is better; above the black line no skill is left", xlabel="lead time (steps)")
+    axes.set(
+        title="Error of free rollouts: lower is better, above the black line no skill is left",
+        xlabel="lead time (steps)",
+    )
     axes.set(ylabel="nRMSE (1), mean over test trajectories", ylim=(FLOOR / 2, 10), yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
@@ -83,7 +86,7 @@ def spectrum(power: Mapping[str, Float[Tensor, " k"]], lead: int) -> Figure:
         axes.plot(np.arange(shown), values.numpy(), label=in_words(name), **style)
     truth = (power["truth"].double().cpu() / scale)[:shown].clamp(min=1e-16)
     axes.plot(np.arange(shown), truth.numpy(), color=BLACK, lw=5, alpha=0.25, label="truth", zorder=1)
-    axes.set(title=f"Spectrum after {lead} steps: below the grey line a method damps, above it makes noise")
+    axes.set(title=f"Spectrum after {lead} steps: below the grey line lies damping, above it noise")
     axes.set(xlabel="wavenumber k", ylabel="variance / largest of the truth (1)", yscale="log", ylim=(1e-14, 1e2))
     axes.grid(alpha=0.3)
     legend_below(figure)
@@ -110,8 +113,8 @@ def distances(graph: Graph) -> Figure:
     source, target = graph.edge_index.numpy()
     axes.plot(source, target, "o", color=ORANGE, ms=2, label="joined by an edge")
     axes.set(title="Distances on the unit circle: edges join the nearest points", xlabel="point j", ylabel="point i")
-    axes.legend(loc="upper right", fontsize="small")
     figure.colorbar(image, ax=axes, label="chord (radii)")
+    legend_below(figure)
     return figure
 
 
@@ -141,8 +144,8 @@ def adjacency(graph: Graph) -> Figure:
     figure = new_figure(5.2, 4.8)
     axes = figure.subplots()
     axes.imshow(joined, cmap="Greys", vmin=0, vmax=1)
-    axes.set(title=f"Adjacency: {int(joined.sum())} edges, {graph.degree} from every node")
-    axes.set(xlabel="node j", ylabel="node i")
+    axes.set(title="Adjacency: black where node i receives from j")
+    axes.set(xlabel=f"node j ({int(joined.sum())} edges, {graph.degree} from every node)", ylabel="node i")
     return figure
 
 

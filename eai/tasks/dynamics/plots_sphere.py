@@ -6,15 +6,15 @@ from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
-from matplotlib.animation import FuncAnimation
 from matplotlib.artist import Artist
 from torch import Tensor
 
-from eai.core.learn.figures import Drawing
+from eai.core.learn.figures import Drawing, Film
 from eai.core.style.palette import new_figure
 from eai.tasks.dynamics import maps
 from eai.tasks.dynamics.data import Batch, Surface
 from eai.tasks.dynamics.forecast import Forecast
+from eai.tasks.dynamics.plots import FILM
 
 ROWS, FRAMES = 90, 30  # of an animation
 
@@ -25,10 +25,12 @@ def of_samples(batch: Batch, forecast: Forecast, surface: Surface) -> Mapping[st
     lead = batch.u.shape[1] - 1
     fields = {
         f"truth, lead {lead}": truth,
-        f"rollout, lead {lead}": free,
-        f"rollout − truth, lead {lead}": free - truth,
+        f"network, lead {lead}": free,
+        f"network − truth, lead {lead}": free - truth,
     }
-    return {"maps": maps.draw_maps(fields, *surface)}
+    figure = maps.draw_maps(fields, *surface)
+    figure.suptitle("Free rollout: the middle row should look like the top one, the bottom one should be blank")
+    return {"maps": figure}
 
 
 def of_rollout(batch: Batch, forecast: Forecast, surface: Surface) -> Mapping[str, Drawing]:
@@ -37,7 +39,7 @@ def of_rollout(batch: Batch, forecast: Forecast, surface: Surface) -> Mapping[st
     return {"rollout": animation(truth, torch.cat([truth[:1], _states(forecast.rollout)]), surface)}
 
 
-def animation(truth: Float[Tensor, "t n"], free: Float[Tensor, "t n"], surface: Surface) -> FuncAnimation:
+def animation(truth: Float[Tensor, "t n"], free: Float[Tensor, "t n"], surface: Surface) -> Film:
     """Truth and free rollout by longitude and latitude.
 
     Args:
@@ -49,7 +51,7 @@ def animation(truth: Float[Tensor, "t n"], free: Float[Tensor, "t n"], surface: 
     figure = new_figure(11, 3.4)
     panels = figure.subplots(1, 2, sharey=True)
     images = []
-    for axes, title, states in zip(panels, ("truth", "rollout"), (truth, free), strict=True):
+    for axes, title, states in zip(panels, ("truth", "network"), (truth, free), strict=True):
         drawn = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit, "origin": "lower", "extent": (-180, 180, -90, 90)}
         images.append(axes.imshow(picture.of(states[0]), **drawn))
         axes.set(title=title, xlabel="longitude (°)", xticks=range(-180, 181, 60))
@@ -59,9 +61,9 @@ def animation(truth: Float[Tensor, "t n"], free: Float[Tensor, "t n"], surface: 
     def draw(t: int) -> tuple[Artist, ...]:
         for image, states in zip(images, (truth, free), strict=True):
             image.set_data(picture.of(states[t]))
-        return *images, figure.suptitle(f"The network's own state after {t} steps")
+        return *images, figure.suptitle(f"Free rollout after {t} steps")
 
-    return FuncAnimation(figure, draw, frames=range(0, len(truth), -(-len(truth) // FRAMES)))
+    return Film(FILM, figure, draw, range(0, len(truth), -(-len(truth) // FRAMES)))
 
 
 def _states(u: Float[Tensor, "b t n c"]) -> Float[Tensor, "t n"]:

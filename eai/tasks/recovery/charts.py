@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain, cycle
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import torch
@@ -17,14 +17,19 @@ from eai.tasks.recovery.data import UNKNOWN, Batch, ImageData, pixel_mean
 from eai.tasks.recovery.downscaling import Downscale
 from eai.tasks.recovery.scores import psnr
 
-# Colour and marker of a method in line charts, the network first; dotted lines start again.
-_METHODS = ((PREDICTION, "o"), (INPUT, "s"), (GREEN, "v"), (PURPLE, "D"), (ORANGE, "P"), (SKY, "X"))
+# Colour and marker of the other methods in line charts; dotted lines start again.
+_METHODS = ((INPUT, "s"), (GREEN, "v"), (PURPLE, "D"), (ORANGE, "P"), (SKY, "X"))
 
 
-def _styles() -> Iterator[dict[str, Any]]:
-    for line in cycle(("-", ":", "-.")):
-        for colour, marker in _METHODS:
-            yield {"color": colour, "marker": marker, "ls": line}
+def _styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Of each method; the network's colour is no other's."""
+    others = (
+        {"color": colour, "marker": marker, "ls": line}
+        for line in cycle(("-", ":", "-."))
+        for colour, marker in _METHODS
+    )
+    network = {"color": PREDICTION, "marker": "o", "lw": 2.2, "zorder": 3}
+    return {name: network if name == "network" else next(others) for name in names}
 
 
 def by_level(data: ImageData, methods: Mapping[str, Callable[[Batch], Images]], device: torch.device) -> Figure:
@@ -78,14 +83,17 @@ def score_by_level(
     axes = figure.subplots()
     margin = 0.01 * (levels[-1] - levels[0])
     axes.axvspan(trained[0] - margin, trained[1] + margin, color="#DDDDDD", label="strengths in training")
-    styles = _styles()
+    styles = _styles(name for name in scores if name != "template")
     for name, values in scores.items():
         if name == "template":
-            axes.plot(levels, values, color=BLACK, ls="--", zorder=3, label="template (bound)")
+            axes.plot(levels, values, color=BLACK, ls="--", zorder=4, label="bound for every method (template)")
         else:
-            axes.plot(levels, values, **next(styles), label=in_words(name))
+            axes.plot(levels, values, **styles[name], label=in_words(name))
     axes.set(
-        ylim=(0, 55), xlabel=unit, ylabel="pooled PSNR (dB)", title="Recovery against the strength of the corruption"
+        ylim=(0, 55),
+        xlabel=unit,
+        ylabel="pooled PSNR (dB)",
+        title="Recovery by strength of the corruption: higher is better",
     )
     axes.grid(alpha=0.3)
     legend_below(figure)
@@ -97,15 +105,15 @@ def spectra(wavelengths: Sequence[float], power: Mapping[str, Sequence[float]], 
     figure = new_figure(7.5, 4.5)
     axes = figure.subplots()
     axes.axvspan(min(wavelengths), 2 * factor, color="#DDDDDD", label="not resolved by the input")
-    styles = chain([{"color": BLACK}], _styles())
+    styles = {**_styles(name for name in power if name != "truth"), "truth": {"color": BLACK}}
     for name, values in power.items():
-        axes.plot(wavelengths, values, **next(styles), ms=4, label=in_words(name))
+        axes.plot(wavelengths, values, **styles[name], ms=4, label=in_words(name))
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set(
         ylim=(1e-8, 1e-1), xlabel="wavelength (pixels)", ylabel="power of a Fourier mode (grey value²)",
-        title="Spectrum, test data: recovered images should have the truth's",
+        title="Spectrum: recovered images should have as much power as the truth",
     )  # fmt: skip
     axes.invert_xaxis()
     axes.grid(alpha=0.3)

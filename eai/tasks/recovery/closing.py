@@ -79,13 +79,15 @@ def decoded(net: VAE, batch: Batch) -> dict[str, Drawing]:
         torch.manual_seed(0)
         prior = net.sample(32)
     drawings: dict[str, Drawing] = {
-        "prior_samples": plots.gallery(prior, 8, "Images decoded from random codes of the prior N(0, I)"),
+        "prior_samples": plots.gallery(
+            prior, 8, "Decoded from random codes of the prior N(0, I): images should look like the data"
+        ),
         "interpolation": plots.gallery(
-            net.decode(between), 8, "Each row: decoded between the codes of two test images"
+            net.decode(between), 8, "Decoded between two test images: each row should change without a break"
         ),
     }
     if net.latent_dim == 2:
         z = torch.cartesian_prod(torch.linspace(2, -2, 9), torch.linspace(-2, 2, 9)).flip(1).to(mean.device)
-        title = "Decoded codes: z₁ from −2 (left) to 2, z₂ from −2 (bottom) to 2"
+        title = "Decoded codes, z₁ and z₂ from −2 (lower left) to 2: neighbours should look alike"
         drawings["latent_grid"] = plots.gallery(net.decode(z), 9, title)
     return drawings

@@ -39,9 +39,11 @@ def recoveries(batch: Batch, image: Float[Tensor, "b 1 h w"], names: Sequence[st
     """Original, corrupted, recovered image (grey, 0 black to 1 white) and error (−1 blue to 1 red) of each sample."""
     halves = 1 if len(image) <= 6 else 2
     rows = -(-len(image) // halves)
-    figure = new_figure(6.9 * halves, 1.65 * rows + 0.9)
+    figure = new_figure(5.6 * halves, 1.4 * rows + 0.8)
     figure.suptitle(
-        "“Recovered” should look like “original” (grey scale 0 to 1, PSNR in dB)\nError: −1 blue, 0 white, 1 red",
+        "Recovered images: they should look like the originals (below: PSNR); the error is blue at −1, red at 1"
+        if halves == 2
+        else "Recovered images: they should look like the originals\n(below: PSNR; the error is blue at −1, red at 1)",
         fontsize=11,
     )
     panels = figure.subplots(rows, 4 * halves, squeeze=False)
@@ -112,7 +114,11 @@ def latent_space(mean: Float[Tensor, "b 2"], label: Int[Tensor, " b"], names: Se
             points[:, 0], points[:, 1], s=40, marker=marker, color=colour, alpha=0.7, lw=0, label=name.replace("_", " ")
         )
     axes.set_aspect("equal", adjustable="datalim")
-    axes.set(xlabel="μ₁", ylabel="μ₂", title="Codes of the test images by class (dashed: 1σ and 2σ of the prior)")
+    axes.set(
+        xlabel="μ₁",
+        ylabel="μ₂",
+        title="Codes of the test images: classes should lie apart (dashed: 1σ, 2σ of the prior)",
+    )
     axes.grid(alpha=0.3)
     legend_below(figure)
     return figure

@@ -34,7 +34,7 @@ def filled(batch: Batch, image: Images, extent: float, name: str, northward: boo
     across, down = (1, 4 * count) if wide else (4, count)
     figure = new_figure(9.0, down * (max(0.55, 8.0 * height / width + 0.3) if wide else 2.2 * height / width + 0.4) + 1)
     figure.suptitle(
-        f"{name}: anomaly from the climatology of the training period\nbrown: missing in the data, grey: hidden"
+        f"Anomaly of {name}: recovered should look like the truth\n(brown: missing in the data; grey: hidden)"
     )
     panels = figure.subplots(down, across, squeeze=False).reshape(count, 4)
     how: dict[str, Any] = {"interpolation": "nearest", "aspect": "auto", "origin": "lower" if northward else "upper"}

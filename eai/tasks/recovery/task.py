@@ -88,6 +88,11 @@ class Recovery(Task[Batch, Reconstruction, Tensor]):
         classical: score the baselines of scikit-image too.
     """
 
+    watched = (
+        "mse", "psnr_pooled", "psnr_hidden", "ssim", "rmse", "rmse_hidden", "consistency", "spectrum_ratio",
+        "active_units",
+    )  # fmt: skip
+
     def __init__(
         self,
         net: nn.Module,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from eai.core.learn.scores import RESAMPLES, SampleMeans, standard_errors
+from eai.core.learn.scores import RESAMPLES, SampleMeans, standard_errors, worth_a_curve
 
 
 def test_means_do_not_depend_on_how_samples_are_batched(generator: torch.Generator) -> None:
@@ -67,3 +67,28 @@ def test_samples_are_kept_with_weights_of_one_where_none_were_given() -> None:
     means.update({"a": torch.tensor([4.0]), "b": (torch.tensor([9.0]), torch.tensor([1.0]))})
     kept = {name: (v.tolist(), w.tolist()) for name, (v, w) in means.samples_over_ranks().items()}
     assert kept == {"a": ([1, 3, 4], [1, 1, 1]), "b": ([5, 7, 9], [0, 2, 1])}
+
+
+LOSSES = {"val/loss": 3.0, "val/background": 1.0, "val/observation": 2.0}
+SCORES = {"val/rmse": 0.5, "val/rmse/lead_03": 0.7, "val/mse": 0.25, "val/mse/star": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("losses", "watched", "always", "kept"),
+    [
+        (LOSSES, (), (), {*LOSSES, "val/rmse", "val/mse"}),  # no part of a score
+        (LOSSES, ("mse",), (), {*LOSSES, "val/mse"}),
+        (LOSSES, ("mse", "absent"), ("val/rmse/lead_03",), {*LOSSES, "val/mse", "val/rmse/lead_03"}),
+        (
+            {"val/loss": 1.0, "val/innovation": 1.0},
+            ("rmse",),
+            (),
+            {"val/loss", "val/rmse"},
+        ),  # a single term is the loss
+    ],
+)
+def test_few_values_of_an_epoch_are_worth_a_curve(
+    losses: dict[str, float], watched: tuple[str, ...], always: tuple[str, ...], kept: set[str]
+) -> None:
+    few = worth_a_curve(losses, SCORES, watched, always)
+    assert few == {name: value for name, value in {**losses, **SCORES}.items() if name in kept}

@@ -60,7 +60,7 @@ def test_run_directory_holds_what_the_design_promises(train: Train) -> None:
         {e.step for e in events.Scalars("val/loss")}
     )
     assert len(events.Scalars("val/j_ratio")) == 3
-    assert len(events.Images("figures/analysis")) == 3
+    assert len(events.Tensors("views/analysis/while_training")) == 3
     assert "_hparams_/session_start_info" in events.summary_metadata
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eai.core.style.palette import legend_below, new_figure
+from eai.core.style.palette import legend_below, new_figure, plain_log
 
 LONG = [f"a method of a long name, {i}" for i in range(7)]
 
@@ -29,3 +29,18 @@ def test_legend_below_takes_nothing_from_the_axes(labels: list[str], rows: int) 
     box = legend.get_window_extent()
     assert box.x0 >= 0
     assert box.x1 <= figure.bbox.x1
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [([0.2, 6.0], {"0.2", "0.5", "1", "2", "5"}), ([1.02, 1.4], {"1.1", "1.2", "1.3"}), ([1e-8, 1.0], set())],
+)
+def test_log_axis_of_few_decades_has_plain_numbers(values: list[float], labels: set[str]) -> None:
+    figure = new_figure(6.0, 4.0)
+    axes = figure.subplots()
+    axes.semilogy([0, 1], values)
+    plain_log(axes.yaxis)
+    figure.canvas.draw()
+    shown = {text.get_text() for text in axes.get_yticklabels(which="both")} - {""}
+    assert labels <= shown
+    assert bool(labels) == (not any("mathdefault" in text for text in shown))

@@ -13,7 +13,7 @@ from eai.tasks.assimilation.data import Twin, grid_of
 from eai.tasks.assimilation.drawings import numbers
 from eai.tasks.assimilation.task import Assimilation
 from eai.variational.grid import Grid
-from tests.runs import Train
+from tests.runs import Train, assert_say_what_to_see
 
 PLANE = (
     "experiment=assimilation_2d",
@@ -36,6 +36,7 @@ def test_run_on_a_plane_draws_its_maps_and_goes_to_other_grids(train: Train) -> 
     assert 1 < metrics["test/j_ratio"] < baselines["background"]["test/j_ratio"]
     drawn = {path.stem for path in run.figures.glob("*.png")}
     assert {"analysis", "background_covariance", "cost_by_number", "data", "departures", "single_observation"} <= drawn
+    assert_say_what_to_see(read_json(run.figures / "captions.json"))
 
     finer = eai.load_run(str(run.path), overrides=["data.n.shape=[18,24]", "data.n.periodic=[false,true]"])
     assert isinstance(finer.module, Assimilation)

@@ -13,11 +13,13 @@ from torch import Tensor
 import eai.fields.fields
 import eai.tasks.dynamics.states
 from eai.core.learn.data import SPLITS, Split
+from eai.core.learn.figures import caption
 from eai.tasks.dynamics import export, plots_fields
 from eai.tasks.dynamics.anomalies import Layout, different_places, on_sphere
 from eai.tasks.dynamics.file_graph import file_points
 from eai.tasks.dynamics.forecast import Forecast
 from eai.tasks.dynamics.netcdf import FieldTrajectories
+from tests.runs import assert_say_what_to_see
 from tests.tasks.dynamics.field_files import (
     LATITUDE,
     LONGITUDE,
@@ -218,12 +220,12 @@ def test_other_places_than_a_regular_grid_are_nodes_too(tmp_path: Path, kind: st
     cosine = np.sin(north).prod() + np.cos(north).prod() * np.cos(east[1] - east[0])
     assert float(data.positions[0] @ data.positions[-1]) == pytest.approx(cosine, abs=1e-12)
     estimate = Forecast(data.batch("test").u[:, 1:], data.batch("test").u[:, 1:] + 0.1)
-    for figure in (
-        *plots_fields.of_samples(data.batch("test"), estimate, data.anomalies).values(),
-        *plots_fields.of_methods(
-            data.batch("test"), {"network": estimate, "persistence": estimate}, data.anomalies
-        ).values(),
-    ):
+    drawings = {
+        **plots_fields.of_samples(data.batch("test"), estimate, data.anomalies),
+        **plots_fields.of_methods(data.batch("test"), {"network": estimate, "persistence": estimate}, data.anomalies),
+    }
+    assert_say_what_to_see({name: caption(figure) for name, figure in drawings.items()})
+    for figure in drawings.values():
         assert isinstance(figure, Figure)
         figure.canvas.draw()
     exported = export.coordinates(data)

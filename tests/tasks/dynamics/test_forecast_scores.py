@@ -10,8 +10,9 @@ import torch
 from matplotlib.animation import FuncAnimation
 
 from eai.core.errors import ConfigError
-from eai.core.learn.figures import render
+from eai.core.learn.figures import caption, render
 from eai.core.learn.scores import SampleMeans
+from eai.core.style.wording import in_words
 from eai.tasks.dynamics import plots_scores, scores
 from eai.tasks.dynamics.advection import Advection2D, Fourier, VariableSpeed
 from eai.tasks.dynamics.baselines import climatological_mean, persistence
@@ -21,6 +22,7 @@ from eai.tasks.dynamics.forecast import Forecast, RolloutMSE, Unroll, forecast, 
 from eai.tasks.dynamics.graphs import Graph, grid2d, ring
 from eai.tasks.dynamics.nets import GCN, InteractionNetwork, LearnedStencil
 from eai.tasks.dynamics.task import Dynamics
+from tests.runs import assert_say_what_to_see
 
 B, T, N, C = 3, 7, 13, 2
 NOTHING = torch.zeros(B, N, 0)
@@ -273,7 +275,8 @@ def test_every_figure_can_be_drawn(data: Trajectories, graph: Graph, static: int
     batch = data.batch("test", 2)
     estimate = task.predict(batch)
     drawings = {**task.figures(batch, estimate), **task.closing_figures(data, batch, estimate)}
-    assert {"one_step", "nrmse", "spectra", "rollout"} < set(drawings)
+    assert {"maps" if len(data.shape) == 2 else "one_step", "nrmse", "spectra", "rollout"} < set(drawings)
+    assert_say_what_to_see({name: caption(drawing) for name, drawing in drawings.items()})
     for name, drawing in drawings.items():
         if isinstance(drawing, FuncAnimation):
             assert name == "rollout"
@@ -306,7 +309,7 @@ def test_comparison_draws_the_strongest_of_many_methods_whatever_their_names() -
     figure = plots_scores.of_methods(data, batch, wrong | always)["nrmse"]
     (legend,) = figure.legends
     shown = [text.get_text().partition(":")[0] for text in legend.get_texts()]
-    assert sorted(shown) == sorted([*always, *(f"scheme {i}" for i in range(1, 7))])
+    assert sorted(shown) == sorted([*map(in_words, always), *(f"scheme {i}" for i in range(1, 7))])
     styles = {
         (line.get_color(), line.get_linestyle()) for line in figure.axes[0].get_lines() if len(line.get_xdata()) > 2
     }

@@ -15,6 +15,7 @@ import eai
 from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError
 from eai.core.files import read_json
+from eai.core.learn.figures import caption
 from eai.core.run.finished import evaluate
 from eai.tasks.recovery.corruptions import RandomPixels
 from eai.tasks.recovery.data import Batch
@@ -23,7 +24,7 @@ from eai.tasks.recovery.gaps import Clouds
 from eai.tasks.recovery.netcdf import FieldImages
 from eai.tasks.recovery.plots_fields import filled
 from eai.tasks.recovery.statistical import OptimalInterpolation
-from tests.runs import composed, train_in
+from tests.runs import assert_say_what_to_see, composed, train_in
 from tests.tasks.recovery.test_field_images import NX, NY, field_file, weather
 
 SMALL = (
@@ -129,6 +130,7 @@ def test_map_draws_the_south_below_and_tells_what_is_missing_from_what_is_hidden
     np.testing.assert_array_equal(np.isnan(seen[0].get_array().filled(np.nan)), batch.mask[0, 0].numpy() == 0)
     np.testing.assert_array_equal(seen[1].get_array().mask, batch.valid[0, 0].numpy() == 1)
     assert figure.axes[3].get_title() == "error, RMSE 0"
+    assert_say_what_to_see({"filled": caption(figure)})
 
 
 def test_filling_from_coarser_images_keeps_what_is_seen_and_constants(generator: torch.Generator) -> None:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from eai.core.errors import ConfigError
+from eai.core.learn.figures import caption
 from eai.core.learn.scores import SampleMeans
 from eai.tasks.recovery.corruptions import Block, Corruption, GaussianNoise, NoCorruption
 from eai.tasks.recovery.data import Batch, Patterns
@@ -19,6 +20,7 @@ from eai.tasks.recovery.nets import VAE, Autoencoder
 from eai.tasks.recovery.patterns import CLASSES, NOISE, class_means
 from eai.tasks.recovery.scores import active_units
 from eai.tasks.recovery.task import Recovery
+from tests.runs import assert_say_what_to_see
 
 HEIGHT, WIDTH, COUNT = 37, 31, 33
 
@@ -158,6 +160,7 @@ def test_final_figures_show_one_sample_of_each_class_and_codes_only_in_two_dimen
         task = Recovery(net, ELBOLoss(), torch.optim.Adam, classical=False).eval()
         drawings = task.closing_figures(data, few, task.predict(few))
         assert ("latent_space" in drawings) == (latent_dim == 2)
+        assert_say_what_to_see({name: caption(one) for name, one in drawings.items() if name != "score_by_level"})
         figure = drawings["recoveries"]
         assert isinstance(figure, Figure)
         shown = {axes.get_ylabel().replace("\n", " ") for axes in figure.axes} - {""}

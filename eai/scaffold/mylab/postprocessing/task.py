@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from eai.core.learn.data import DataModule
 from eai.core.learn.figures import Drawing
 from eai.core.learn.task import Task
-from eai.core.style.palette import BLACK, ORANGE, RED, new_figure
+from eai.core.style.palette import BLACK, ORANGE, PREDICTION, legend_below, new_figure
 from mylab.postprocessing.data import Batch, bias
 from mylab.postprocessing.nets import predictors
 
@@ -83,13 +83,14 @@ class PostProcessing(Task[Batch, Tensor, Tensor]):
         }
 
     def figures(self, batch: Batch, estimate: Tensor) -> Mapping[str, Drawing]:
-        figure = new_figure(5.5, 5.0)
+        figure = new_figure(6.5, 4.5)
         axes = figure.subplots()
-        for label, forecast, colour in (("raw forecast", batch.forecast, ORANGE), ("network", estimate, RED)):
+        for label, forecast, colour in (("raw forecast", batch.forecast, ORANGE), ("network", estimate, PREDICTION)):
             axes.scatter(batch.truth.cpu(), (forecast - batch.truth).cpu(), s=12, color=colour, label=label)
         axes.axhline(0, color=BLACK, lw=0.8)
-        axes.set(title="Errors of the forecast at stations", xlabel="observed (K)", ylabel="forecast − observed (K)")
-        axes.legend()
+        axes.set(title="Errors at stations: the network's (red) should be nearer to zero", xlabel="observed (K)")
+        axes.set_ylabel("forecast − observed (K)")
+        legend_below(figure)
         return {"errors": figure}
 
     def closing_figures(self, data: DataModule[Batch], batch: Batch, estimate: Tensor) -> Mapping[str, Drawing]:
