@@ -42,6 +42,16 @@ def files_of(path: str) -> list[Path]:
     return matching
 
 
+def stamps_of(path: str) -> tuple[tuple[str, int, int], ...]:
+    """Name, time of the last change and size of every file that a path stands for: equal while they are unchanged.
+
+    Args:
+        path: see :func:`files_of`.
+    """
+    inside = (part for file in files_of(path) for part in (sorted(file.rglob("*")) if file.is_dir() else [file]))
+    return tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in inside)
+
+
 def _inside_package(path: str) -> Path:
     package, _, inside = path.removeprefix(PACKAGE).partition("/")
     # A dotted name would import its parent.

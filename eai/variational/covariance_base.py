@@ -122,21 +122,22 @@ def check_size(n: int) -> None:
 
 
 class DenseCovariance(Covariance):
-    """A covariance given as a matrix; its eigenvectors are computed on construction.
+    """A covariance given as a matrix; its eigenvectors are computed on construction unless they are given.
 
     Args:
         matrix: (n, n), symmetric; at most 4,096 points.
         grid: of the state; None: a ring.
+        eigen: eigenvalues (n,) and eigenvectors (n, n), in columns; None: not known.
     """
 
     values = FixedDouble()
 
-    def __init__(self, matrix: Tensor, grid: Grid | None = None) -> None:
+    def __init__(self, matrix: Tensor, grid: Grid | None = None, eigen: tuple[Tensor, Tensor] | None = None) -> None:
         require(matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1], "matrix", "square", tuple(matrix.shape))
         check_size(len(matrix))
         matrix = matrix.double()
         require(torch.allclose(matrix, matrix.T), "matrix", "symmetric", "an asymmetric one")
-        eigenvalues, eigenvectors = torch.linalg.eigh(matrix)
+        eigenvalues, eigenvectors = eigen or torch.linalg.eigh(matrix)
         super().__init__(eigenvalues, Kronecker([eigenvectors]), grid or as_grid(len(matrix)))
         self.values = matrix
 

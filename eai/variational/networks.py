@@ -103,6 +103,23 @@ class ObservationNetwork:
             assimilated = assimilated * (torch.arange(self.slots, device=device) < number)
         return index, fraction, assimilated * inside, withheld * inside
 
+    def draw_all(
+        self, count: int, n: int | Grid, seed: int, generator: torch.Generator
+    ) -> tuple[Int[Tensor, "b p"], Float[Tensor, "b p d"], Float[Tensor, "b p"], Float[Tensor, "b p"]]:
+        """As :meth:`draw`; of a network that does not move the same in all splits of data, from their seed alone.
+
+        Args:
+            count: number of samples.
+            n: number of points of a ring, or a grid.
+            seed: of the data.
+            generator: of random numbers of the split.
+        """
+        if self.moving:
+            return self.draw(count, n, generator)
+        one = self.draw(1, n, torch.Generator(generator.device).manual_seed(seed))
+        index, fraction, mask, withheld = (field.expand(count, *field.shape[1:]) for field in one)
+        return index, fraction, mask, withheld
+
     def draw_sigma(self, error: ObservationError, count: int, generator: torch.Generator) -> Float[Tensor, "b p"]:
         """σ of each observation, which batches tell.
 

@@ -43,7 +43,7 @@ class StationNetwork(ObservationNetwork):
                 "both" if path else "neither")  # fmt: skip
         self.grid = as_grid(n)
         names = NAMES[self.grid.d]
-        rows = list(stations) if stations is not None else _read(Path(str(path)), names)
+        rows = list(stations) if stations is not None else read_stations(Path(str(path)), names)
         key = "stations" if path is None else "path"
         require(len(rows) >= 1, key, "at least one station", "none")
         lengths, named = sorted({len(row) for row in rows}), ", ".join(names)
@@ -64,7 +64,12 @@ class StationNetwork(ObservationNetwork):
                 row, NAMES[self.grid.d], self.grid.spacing, self.grid.extent, self.grid.periodic, strict=False
             ):
                 low, high = (0.0, length) if closed else (h / 2, length - h / 2)
-                require(low <= place <= high, key, f"{name} of station {number} from {low:.6g} to {high:.6g}", place)
+                require(
+                    low - 1e-9 * length <= place <= high + 1e-9 * length,
+                    key,
+                    f"{name} of station {number} from {low:.6g} to {high:.6g}",
+                    place,
+                )
             require(len(row) == self.grid.d or row[-1] > 0, key, f"sigma of station {number} above 0", row[-1])
 
     def check_grid(self, n: int | Grid) -> None:
@@ -88,8 +93,16 @@ class StationNetwork(ObservationNetwork):
         return index, fraction, torch.ones(count, self.slots, dtype=torch.bool, device=device)
 
 
-def _read(path: Path, names: tuple[str, ...]) -> list[list[float]]:
-    """The rows of a CSV file, in the order of ``names``, sigma last where it is there."""
+def read_stations(path: Path, names: tuple[str, ...]) -> list[list[float]]:
+    """The rows of a CSV file, in the order of ``names``, sigma last where it is there.
+
+    Args:
+        path: of the file.
+        names: of the columns that it must have.
+
+    Raises:
+        ValueError: there is no such file, a column is missing, or a row is not of numbers.
+    """
     require(path.is_file(), "path", "a CSV file of stations", f"{path} (no such file)")
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, skipinitialspace=True)

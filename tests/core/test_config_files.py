@@ -49,6 +49,8 @@ def few_samples(data: DictConfig) -> list[str]:
     few += [f"data.{name}={value}" for name, value in cheap.items()]
     if "harmonics" in data:  # of a file: short periods at its end
         few += ["data.nt_test=5", "data.val_share=0.07", "data.test_share=0.07"]
+    if "background" in data:  # of a file: a part of its grid
+        few += ["data.n.latitude=[30,50]", "data.n.longitude=[240,262]"]
     if "spin_up" in data:  # cycles: few of them, and short
         sizes = {"n_val": 3, "n_test": 3, "windows": 2, "spin_up": 2, "steps_val": 8, "steps_test": 8}
         few = [f"data.{name}={size}" for name, size in sizes.items()]

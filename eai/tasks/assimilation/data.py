@@ -136,12 +136,7 @@ class Twin(DataModule[Batch]):
         count, p, grid = self.sizes[split], self.network.slots, self.grid
         xb = self.prior.draw(count, grid, generator)
         xt = xb + self.bias + self.true_covariance.sample(count, generator)
-        if self.network.moving:
-            index, fraction, mask, withheld = self.network.draw(count, grid, generator)
-        else:
-            # The same network in all splits: from the data's seed alone.
-            one = self.network.draw(1, grid, torch.Generator(generator.device).manual_seed(self.seed))
-            index, fraction, mask, withheld = (field.expand(count, *field.shape[1:]) for field in one)
+        index, fraction, mask, withheld = self.network.draw_all(count, grid, self.seed, generator)
         sigma = self.network.draw_sigma(self.obs_error, count, generator)
         own = self.true_obs_error is not self.obs_error
         true_sigma = self.true_obs_error.draw_sigma(count, p, generator) if own else sigma

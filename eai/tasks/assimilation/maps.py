@@ -16,6 +16,7 @@ from torch import Tensor
 
 from eai.core.style.palette import BLACK, PREDICTION, REFERENCE, TRUTH, new_figure
 from eai.variational.batch import Batch
+from eai.variational.geographic import GeographicGrid
 from eai.variational.grid import Grid
 
 STATES, DIFFERENCES = "viridis", "RdBu_r"
@@ -25,29 +26,45 @@ def _numpy(values: Tensor) -> np.ndarray:
     return values.detach().cpu().numpy()
 
 
-def _map(axes: Axes, grid: Grid, field: Float[Tensor, " n"], colours: str, scale: Normalize) -> None:
-    """A field in its place: each value fills the cell around its point."""
+def _frame(grid: Grid) -> tuple[tuple[float, float, float, float], str]:
+    """Left, right, lower and upper edge of the cells, and the unit: degrees on the Earth."""
+    if isinstance(grid, GeographicGrid):
+        sides = [
+            (float(axis[0]) - step / 2, float(axis[0]) + (len(axis) - 0.5) * step)
+            for axis, step in zip((grid.latitude, grid.longitude), grid.step, strict=True)
+        ]
+        return (*sides[1], *sides[0]), "°"
     (h_y, h_x), (height, width) = grid.spacing, grid.extent
     down, left = (0.0 if not closed else h / 2 for closed, h in zip(grid.periodic, (h_y, h_x), strict=True))
+    radians = all(abs(length - 2 * math.pi) < 1e-9 for length in grid.extent)
+    return (-left, width - left, -down, height - down), "rad" if radians else "units of the extent"
+
+
+def _map(axes: Axes, grid: Grid, field: Float[Tensor, " n"], colours: str, scale: Normalize) -> None:
+    """A field in its place: each value fills the cell around its point."""
+    (left, right, lower, upper), unit = _frame(grid)
     axes.imshow(
         _numpy(field.view(grid.shape)),
         origin="lower",
-        extent=(-left, width - left, -down, height - down),
+        extent=(left, right, lower, upper),
         cmap=colours,
         norm=scale,
         interpolation="nearest",
+        aspect=grid.extent[0] / (upper - lower) * (right - left) / grid.extent[1],  # as long as they are
     )
-    radians = all(abs(length - 2 * math.pi) < 1e-9 for length in grid.extent)
-    axes.set(xlabel="x (rad)" if radians else "x (units of the extent)", xlim=(-left, width - left))
-    axes.set(ylabel="y (rad)" if radians else "y (units of the extent)", ylim=(-down, height - down))
+    x, y = ("longitude", "latitude") if isinstance(grid, GeographicGrid) else ("x", "y")
+    axes.set(xlabel=f"{x} ({unit})", xlim=(left, right), ylabel=f"{y} ({unit})", ylim=(lower, upper))
     axes.label_outer()
 
 
 def _places(grid: Grid, batch: Batch, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """x, y and values of the assimilated observations of a sample."""
     seen = batch.obs_mask[i] > 0
-    place = _numpy(grid.position(batch.obs_index[i], batch.obs_fraction[i])[seen])
-    return place[:, 1], place[:, 0], _numpy(batch.y[i][seen])
+    if isinstance(grid, GeographicGrid):
+        y, x = grid.degrees(batch.obs_index[i], batch.obs_fraction[i])
+    else:
+        y, x = grid.position(batch.obs_index[i], batch.obs_fraction[i]).unbind(-1)
+    return _numpy(x[seen]), _numpy(y[seen]), _numpy(batch.y[i][seen])
 
 
 def _symmetric(*fields: Tensor) -> Normalize:
@@ -141,7 +158,8 @@ def covariance(grid: Grid, column: Float[Tensor, " n"]) -> Figure:
         (box[:, middle_x], grid.spacing[0], middle_y, REFERENCE, "--", "along y"),
     ):
         right.plot((np.arange(len(values)) - middle) * h, values, color=colour, ls=style, label=name)
-    right.set(title="sections through it", xlabel="distance along the axis", ylabel="covariance (state²)")
+    unit = " (km)" if isinstance(grid, GeographicGrid) else ""
+    right.set(title="sections through it", xlabel=f"distance along the axis{unit}", ylabel="covariance (state²)")
     right.legend(fontsize="small")
     right.grid(alpha=0.3)
     return figure

@@ -9,6 +9,8 @@ exact minimiser (BLUE), d_ob = y − H(x_b), d_oa = y − H(x_a), d_ab = H(x_a) 
 * ``chi2`` = 2ΣJ/Σp; 1 is expected at the optimum of a consistent experiment.
 * ``loss`` = the training loss (J, or the slides' own), with ``loss/background`` and ``loss/observation``.
 * ``rmse_background``, ``rmse_analysis``, ``rmse_optimum``: root mean square distance from the truth x_t.
+* ``rmse_background/<variable>``, ``rmse_analysis/<variable>``, ``rmse_optimum/<variable>``: the same in the variable's
+  units, all points alike, for states of a file.
 * ``gap_to_optimum``: root mean square distance of x_a from x*.
 * ``gradient_norm`` = √(Σ gᵀBg at x_a / Σ gᵀBg at x_b), g = ∇J: 0 at the optimum.
 * ``dfs`` = mean tr(HK), degrees of freedom for signal; ``dfs_realised`` = mean 2J_b(x_a), the same at the optimum.
@@ -55,7 +57,8 @@ from eai.core.learn.scores import PerSample
 from eai.core.learn.task import Task
 from eai.tasks.assimilation import drawings, export, multiplications
 from eai.tasks.assimilation.data import Twin, grid_of, in_truth
-from eai.tasks.assimilation.scores import analysis_diagnostics, final_scores
+from eai.tasks.assimilation.osse import OSSE
+from eai.tasks.assimilation.scores import analysis_diagnostics, final_scores, in_units
 from eai.tasks.assimilation.tuning import METHODS, Factors
 from eai.variational.batch import Batch
 from eai.variational.cost import VariationalCost
@@ -102,7 +105,7 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
             "null, unless the loss is a VariationalCost without bias_sigma",
             tuning,
         )
-        self.tuning = tuning
+        self.tuning, self.sigma = tuning, dict[str, float]()  # of a variable of a file, what 1 in the state means
         if tuning:
             self.untuned = self.cost.exact()
             self._factors = torch.ones(3, dtype=torch.float64)
@@ -138,6 +141,8 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
         grid, n = grid_of(data), self.loss.covariance.n
         if grid != self.loss.covariance.grid:
             raise ConfigError(f"model.loss.covariance.n: expected data.n = {grid}, got {self.loss.covariance.grid}")
+        if isinstance(data, OSSE):
+            self.sigma = {data.states.fields.variables[0]: data.states.sigma}
         batch = data.batch("val", 100)
         low, high = int(batch.obs_index.min()), int(batch.obs_index.max())
         if low < 0 or high >= n:
@@ -156,7 +161,8 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
 
     def summarise(self, means: Mapping[str, float]) -> dict[str, float]:
         terms = {"loss/background": means["loss_background"], "loss/observation": means["loss_observation"]}
-        return {**final_scores(means), "loss": sum(terms.values()), **terms}
+        scores = final_scores(means)
+        return {**scores, **in_units(scores, self.sigma), "loss": sum(terms.values()), **terms}
 
     @property
     def _rival_steps(self) -> int:
@@ -212,7 +218,7 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
     def exported(
         self, data: DataModule[Batch], batch: Batch, estimates: Mapping[str, Float[Tensor, "b n"]]
     ) -> Mapping[str, Variable]:
-        return export.variables(self.cost.covariance.grid, batch, estimates)
+        return export.variables(data, batch, estimates)
 
     def figures(self, batch: Batch, estimate: Float[Tensor, "b n"]) -> Mapping[str, Drawing]:
         return drawings.of_analyses(self.cost, batch, estimate)

@@ -48,7 +48,7 @@ def test_run_on_a_plane_draws_its_maps_and_goes_to_other_grids(train: Train) -> 
 
     # What an export holds: one name for one thing, states with the shape of the grid.
     states = {"network": batch.xb, "blue": batch.xt}
-    places, found = export.coordinates(finer.data), export.variables(cost.covariance.grid, batch, states)
+    places, found = export.coordinates(finer.data), export.variables(finer.data, batch, states)
     assert not places.keys() & found.keys()
     assert found["analysis"].values.shape == (5, 18, 24)
     assert found["analysis"].dims == ("sample", "grid_y", "grid_x")

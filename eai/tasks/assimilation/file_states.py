@@ -1,0 +1,194 @@
+"""States from a user's own file: one variable on a regular grid, or a box of it, as scaled anomalies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from eai.core.errors import require
+from eai.fields import open_fields
+from eai.fields.paths import stamps_of
+from eai.fields.periods import Periods, runs_without_gap, split_times
+from eai.variational.geographic import GeographicGrid
+
+
+class FileGrid(GeographicGrid):
+    """The regular grid of latitudes and longitudes in a file, or a box of it.
+
+    Args:
+        path: a NetCDF file, a Zarr folder, a folder of NetCDF files, a pattern of names, or
+            ``package:<package>/<file inside>``.
+        variable: its name.
+        latitude: [south, north] of the box, degrees; null: all.
+        longitude: [west, east] of the box, degrees, which may cross the seam of the file; null: all.
+
+    Attributes:
+        rows, columns: of the file, in the order of the grid.
+
+    Raises:
+        ValueError: the file has another kind of grid, or the box fewer than two rows or columns.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        variable: str,
+        latitude: Sequence[float] | None = None,
+        longitude: Sequence[float] | None = None,
+    ) -> None:
+        fields = open_fields(path, [variable])
+        require(fields.kind == "regular", "path", "a regular grid of latitudes and longitudes", fields.kind)
+        north, east = fields.latitude[:, 0], np.unwrap(fields.longitude[0], period=360)
+        self.rows, self.columns = np.argsort(north), np.argsort(east)
+        if latitude is not None:
+            require(len(latitude) == 2 and latitude[0] < latitude[1], "latitude", "null or [south, north]", latitude)
+            self.rows = self.rows[(north[self.rows] >= latitude[0]) & (north[self.rows] <= latitude[1])]
+        if longitude is not None:
+            require(
+                len(longitude) == 2 and longitude[0] != longitude[1], "longitude", "null or [west, east]", longitude
+            )
+            west, width = longitude[0], (longitude[1] - longitude[0]) % 360 or 360.0
+            from_west = (east - west) % 360
+            self.columns = np.argsort(from_west)
+            self.columns = self.columns[from_west[self.columns] <= width]
+            east = west + from_west
+        for name, axis, degrees, chosen in (
+            ("latitude", self.rows, north, latitude),
+            ("longitude", self.columns, east, longitude),
+        ):
+            told = f"a box with at least two of the file's {name}s, {degrees.min():g} to {degrees.max():g}"
+            require(len(axis) >= 2, name, told, chosen)
+        periodic = fields.periodic and len(self.columns) == len(east)
+        super().__init__(north[self.rows].tolist(), east[self.columns].tolist(), periodic)
+
+
+class FileStates:
+    """x = (v − c)/σ: anomalies of a variable v from its climatology c in the training period, over one σ for all.
+
+    σ is the standard deviation of the training anomalies, all places and times alike. A file with missing values at
+    places of the grid is refused. Values are read when they are needed.
+
+    Args:
+        path, variable: of the file, see :class:`FileGrid`.
+        n: the grid.
+        val_share, test_share, val_from, test_from, gap: see :func:`eai.fields.periods.split_times`.
+        climatology: ``month``, one of each month of the year, or ``mean``, one for all times.
+
+    Attributes:
+        fields: of the file.
+        periods: time steps of the three splits.
+        grid: of the states.
+        mean: c, float64 (12, n) or (1, n), in the variable's units.
+        sigma: σ, in the variable's units.
+        month: of each time step, the row of c.
+
+        identity: of file, grid, periods and climatology.
+
+    States are equal where they come from the same file, unchanged, by the same arguments.
+
+    Raises:
+        ValueError: the file is not such data.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        variable: str,
+        n: FileGrid,
+        val_share: float = 0.15,
+        test_share: float = 0.15,
+        val_from: str | None = None,
+        test_from: str | None = None,
+        gap: int = 0,
+        climatology: Literal["month", "mean"] = "month",
+    ) -> None:
+        require(climatology in ("month", "mean"), "climatology", "month or mean", climatology)
+        self.grid, self.fields = n, open_fields(path, [variable])
+        self.periods: Periods = split_times(self.fields, val_share, test_share, val_from, test_from, gap)
+        self.month = self.fields.months - 1 if climatology == "month" else np.zeros(len(self.fields), dtype=np.int64)
+        self.identity = (stamps_of(path), path, variable, n, *map(len, self.periods), gap, climatology)
+        self.mean, self.sigma = _statistics(self)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FileStates) and (self.identity == other.identity)
+
+    def __hash__(self) -> int:
+        return hash(self.identity)
+
+    def blocks(self, steps: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Time steps and the values there, float64 (b, n), in the variable's units, a part of the file at a time.
+
+        Args:
+            steps: numbers of time steps.
+        """
+        for block in self.fields.blocks(steps):
+            values = self.fields.read(block)[:, 0][:, self.grid.rows][:, :, self.grid.columns]
+            yield block, values.reshape(len(block), -1).astype(np.float64)
+        self.fields.close()
+
+    def read(self, steps: np.ndarray) -> Float[Tensor, "b n"]:
+        """x at so many time steps, in this order; float32.
+
+        Args:
+            steps: numbers of time steps, also repeated.
+        """
+        wanted, place = np.unique(steps, return_inverse=True)
+        found = torch.empty(len(wanted), self.grid.n)
+        for block, values in self.blocks(wanted):
+            x = (values - self.mean[self.month[block]]) / self.sigma
+            found[np.searchsorted(wanted, block)] = torch.from_numpy(x).float()
+        return found[torch.from_numpy(place)]
+
+    def climatology(self, steps: np.ndarray) -> Float[Tensor, "b n"]:
+        """c at so many time steps, in the variable's units, float64.
+
+        Args:
+            steps: numbers of time steps.
+        """
+        return torch.from_numpy(self.mean[self.month[steps]])
+
+    def later(self, period: np.ndarray, lag: int) -> np.ndarray:
+        """The steps of a period that follow ``lag`` others of it without a gap in time.
+
+        Args:
+            period: numbers of time steps.
+            lag: 0 or more.
+        """
+        runs = runs_without_gap(self.fields.times, period)
+        return np.concatenate([run[lag:] for run in runs]) if runs else period[:0]
+
+
+@lru_cache(maxsize=2)  # data, cost and net ask for the same states
+def _statistics(states: FileStates) -> tuple[np.ndarray, float]:
+    """c and σ, in one pass over the training period; refuses missing values of any period."""
+    name, steps = states.fields.variables[0], np.concatenate(states.periods)
+    missing = np.zeros(states.grid.n, dtype=bool)
+    for _, values in states.blocks(steps):
+        missing |= ~np.isfinite(values).all(0)
+    told = f"{name} without some at {missing.sum()} of {missing.size} places"
+    where = "choose a box without them by n.latitude and n.longitude"
+    require(not missing.any(), "variable", f"a value at every place and time ({where})", told)
+    months = states.month[steps].max() + 1
+    total, count = np.zeros((months, states.grid.n)), np.zeros(months, dtype=np.int64)
+    shift, squares = np.zeros(states.grid.n), 0.0
+    for block, values in states.blocks(states.periods.train):
+        if not count.any():
+            shift = values[0]  # keeps digits in the difference of squares
+        np.add.at(total, states.month[block], values - shift)
+        np.add.at(count, states.month[block], 1)
+        squares += float(np.square(values - shift).sum())
+    known = bool((count[np.unique(states.month[steps])] > 0).all() and count.sum() > (count > 0).sum())
+    told = f"a training period of {count.sum()} steps in {(count > 0).sum()} months"
+    require(known, "climatology", "mean, or a training period with every month, one of them twice", told)
+    mean = total / np.maximum(count, 1)[:, None]
+    free = int(count.sum() - (count > 0).sum()) * states.grid.n
+    variance = (squares - float((total * mean).sum())) / free
+    varies = variance > 1e-12 * max(squares / free, 1e-30)
+    require(varies, "variable", "values that differ from their climatology", f"{name}, constant")
+    return mean + shift, variance**0.5
