@@ -51,7 +51,8 @@ def filled(batch: Batch, image: Images, extent: float, name: str, northward: boo
                     f"{number + 1}: {title}" if wide else title, fontsize=9, loc="left" if wide else "center"
                 )
             if wide or number == count - 1:
-                figure.colorbar(drawn, ax=axes, location="right" if wide else "bottom", pad=0.01, extend="both")
+                bar = figure.colorbar(drawn, ax=axes, location="right" if wide else "bottom", pad=0.01, extend="both")
+                bar.ax.tick_params(labelsize=7 if wide else 9)
     return figure
 
 

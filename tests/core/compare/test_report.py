@@ -11,11 +11,13 @@ import pytest
 import yaml
 
 from eai.core.compare.curves import curves
+from eai.core.compare.page import image, png
 from eai.core.compare.record import Record
 from eai.core.compare.report import reported, write_report
 from eai.core.compare.sentences import headline_sentences
 from eai.core.directory import RunDirectory
 from eai.core.files import read_json, write_json
+from eai.core.style.palette import new_figure
 from eai.core.style.wording import in_words
 from tests.core.compare.browser import check_page, words_of
 from tests.runs import TINY, Train
@@ -149,3 +151,8 @@ def test_browser_shows_the_report_without_errors_requests_or_scrolling_aside(
 ) -> None:
     write_report(finished)
     check_page(finished.report, 900 if dark else 380, dark)
+
+
+@pytest.mark.parametrize(("inches", "broad"), [(7.5, False), (9, True)])
+def test_wide_figure_takes_the_width_of_the_page(inches: float, broad: bool) -> None:
+    assert image("name", png(new_figure(inches, 4)), "what to see")["broad"] == broad
