@@ -68,11 +68,11 @@ def test_run_shows_real_scores_and_no_placeholder(trained_once: RunDirectory) ->
     assert row["model.net.width"] == 9.0
     # What was typed, not the sixty values of the whole configuration.
     assert row.keys() == {item.partition("=")[0] for item in TINY} | {"seed"}
-    assert [tag for tag in tags if tag.startswith("verdict/")] == ["verdict/test/j_ratio", "verdict/val/j_ratio"]
+    assert [tag for tag in tags if tag.startswith(("test/", "val_best/"))] == ["test/j_ratio", "val_best/j_ratio"]
     assert "hp_metric" not in tags
     events = EventAccumulator(str(trained_once.tensorboard))
     events.Reload()
-    (best,) = events.Scalars("verdict/val/j_ratio")
+    (best,) = events.Scalars("val_best/j_ratio")
     assert best.value == min(point.value for point in events.Scalars("val/j_ratio"))
 
 
@@ -117,7 +117,7 @@ def test_score_stands_beside_its_baseline_and_optimum_and_pace_has_curves(traine
 def test_tensorboard_has_few_tags_in_order_and_metrics_have_all(trained_once: RunDirectory) -> None:
     tags = session(trained_once.tensorboard)[1]
     groups = sorted({tag.partition("/")[0] for tag in tags})
-    assert groups == ["train", "val", "verdict"]  # TensorBoard opens the first two
+    assert groups == ["test", "train", "val", "val_best"]
     scores = {tag.removeprefix("val/") for tag in tags if tag.startswith("val/") and "reference" not in tag}
     assert scores == {"loss", "background", "observation", *Assimilation.watched}
     everything = {key.removeprefix("test/") for key in read_json(trained_once.metrics)}

@@ -1,8 +1,8 @@
 """What TensorBoard shows of a run: curves in order, command and configuration as text, a row of hyper-parameters.
 
-It sorts groups of tags by name and opens the first two. These are ``train/…``: the loss, its terms and the pace; and
-``val/…``: the loss, the scores that the task has watched, and their references. ``verdict/…`` (the two scores of the
-best weights that HParams shows) and ``views/…`` (figures) come after them.
+It sorts groups of tags by name: ``test/…``, the headline's score of the best weights, one number; ``train/…``, the loss,
+its terms and the pace; ``val/…``, the loss, the scores that the task has watched, and their references;
+``val_best/…``, the monitored score of the best weights; ``views/…``, the figures.
 """
 
 from __future__ import annotations

@@ -200,9 +200,9 @@ def score_and_report(
     after = trainer.global_step + 1
     board = next((one for one in trainer.loggers if isinstance(one, TensorBoardLogger)), None)
     if board:
-        shown = {f"verdict/{cfg.headline.score}": metrics[cfg.headline.score]}
+        shown = {cfg.headline.score: metrics[cfg.headline.score]}
         if isinstance(best := trainer.checkpoint_callback, BestCheckpoint):
-            shown[f"verdict/{cfg.monitor.score}"] = best.value
+            shown["val_best/" + cfg.monitor.score.removeprefix("val/")] = best.value
         board.log_hyperparams(hyperparameters(cfg, run.load_overrides(), run), shown, step=after)
     if cfg.figures.at_end:
         save_drawings(_final_drawings(cfg, data, task, history), run.figures, board, after)
