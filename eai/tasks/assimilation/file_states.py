@@ -172,7 +172,7 @@ def _statistics(states: FileStates) -> tuple[np.ndarray, float]:
     for _, values in states.blocks(steps):
         missing |= ~np.isfinite(values).all(0)
     told = f"{name} without some at {missing.sum()} of {missing.size} places"
-    where = "choose a box without them by n.latitude and n.longitude"
+    where = "choose a box without them by data.n.latitude and data.n.longitude"
     require(not missing.any(), "variable", f"a value at every place and time ({where})", told)
     months = states.month[steps].max() + 1
     total, count = np.zeros((months, states.grid.n)), np.zeros(months, dtype=np.int64)

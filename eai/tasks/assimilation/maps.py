@@ -160,6 +160,7 @@ def covariance(grid: Grid, column: Float[Tensor, " n"]) -> Figure:
         right.plot((np.arange(len(values)) - middle) * h, values, color=colour, ls=style, label=name)
     unit = " (km)" if isinstance(grid, GeographicGrid) else ""
     right.set(title="sections through it", xlabel=f"distance along the axis{unit}", ylabel="covariance (state²)")
+    right.locator_params(axis="x", nbins=6)
     right.legend(fontsize="small")
     right.grid(alpha=0.3)
     return figure
