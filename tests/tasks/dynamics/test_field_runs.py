@@ -134,6 +134,8 @@ def test_run_loaded_without_its_file_predicts_the_same(run: RunDirectory, tmp_pa
     for one, two in zip(here.module.predict(batch), there.module.predict(batch), strict=True):
         assert torch.equal(one, two)
     assert_equal(here.module.state_dict(), there.module.state_dict())
+    assert_equal(*(dict(one.module.scores(batch, one.module.predict(batch))) for one in (here, there)))
+    assert torch.equal(here.module.net.graph.area, there.module.net.graph.area)
     assert here.config == there.config
 
 
