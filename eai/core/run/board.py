@@ -1,7 +1,7 @@
 """What TensorBoard shows of a run: curves in order, command and configuration as text, a row of hyper-parameters.
 
-It sorts groups of tags by name: ``test/…``, the headline's score of the best weights, one number; ``train/…``, the loss,
-its terms and the pace; ``val/…``, the loss, the scores that the task has watched, and their references;
+It sorts groups of tags by name: ``test/…``, the headline's score of the best weights, one number; ``train/…``, the
+loss, its terms and the pace; ``val/…``, the loss, the scores that the task has watched, and their references;
 ``val_best/…``, the monitored score of the best weights; ``views/…``, the figures.
 """
 

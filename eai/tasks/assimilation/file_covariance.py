@@ -76,6 +76,8 @@ def _check(scale: float, support: float, nugget: float) -> None:
 def _estimated(states: FileStates, lag: int, scale: float, support: float, nugget: float) -> _Estimate:
     grid = states.grid
     check_size(grid.n)
+    if states.estimate is not None:
+        return _Estimate(states.estimate, grid, torch.linalg.eigh(states.estimate))
     steps = states.later(states.periods.train, lag)
     name, least = ("lag", 1) if lag else ("states", 2)
     told = f"{len(states.periods.train)} training steps, of which {len(steps)} follow so many"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from eai.core.errors import require
 from eai.fields import open_fields
 from eai.fields.paths import stamps_of
 from eai.fields.periods import Periods, runs_without_gap, split_times
+from eai.tasks.assimilation.elsewhere import CHECKPOINT, Scaling, found_in, matrix_of, scaling_of
 from eai.variational.geographic import GeographicGrid
 
 
@@ -23,7 +24,8 @@ class FileGrid(GeographicGrid):
 
     Args:
         path: a NetCDF file, a Zarr folder, a folder of NetCDF files, a pattern of names, or
-            ``package:<package>/<file inside>``.
+            ``package:<package>/<file inside>``. Where it is absent, a checkpoint (.ckpt) of a run on it, which knows
+            its grid.
         variable: its name.
         latitude: [south, north] of the box, degrees; null: all.
         longitude: [west, east] of the box, degrees, which may cross the seam of the file; null: all.
@@ -42,6 +44,10 @@ class FileGrid(GeographicGrid):
         latitude: Sequence[float] | None = None,
         longitude: Sequence[float] | None = None,
     ) -> None:
+        if path.endswith(CHECKPOINT):
+            known = scaling_of(found_in(path)).grid
+            super().__init__(known.latitude.tolist(), known.longitude.tolist(), known.periodic[1])
+            return
         fields = open_fields(path, [variable])
         require(fields.kind == "regular", "path", "a regular grid of latitudes and longitudes", fields.kind)
         north, east = fields.latitude[:, 0], np.unwrap(fields.longitude[0], period=360)
@@ -75,7 +81,7 @@ class FileStates:
     places of the grid is refused. Values are read when they are needed.
 
     Args:
-        path, variable: of the file, see :class:`FileGrid`.
+        path, variable: of the file, see :class:`FileGrid`; a checkpoint knows ``scaling`` and B, but no values.
         n: the grid.
         val_share, test_share, val_from, test_from, gap: see :func:`eai.fields.periods.split_times`.
         climatology: ``month``, one of each month of the year, or ``mean``, one for all times.
@@ -84,10 +90,9 @@ class FileStates:
         fields: of the file.
         periods: time steps of the three splits.
         grid: of the states.
-        mean: c, float64 (12, n) or (1, n), in the variable's units.
-        sigma: σ, in the variable's units.
+        scaling: c and σ.
         month: of each time step, the row of c.
-
+        estimate: B that a checkpoint has; None of a file.
         identity: of file, grid, periods and climatology.
 
     States are equal where they come from the same file, unchanged, by the same arguments.
@@ -109,17 +114,29 @@ class FileStates:
         climatology: Literal["month", "mean"] = "month",
     ) -> None:
         require(climatology in ("month", "mean"), "climatology", "month or mean", climatology)
-        self.grid, self.fields = n, open_fields(path, [variable])
+        self.grid, self.estimate = n, None
+        if path.endswith(CHECKPOINT):
+            found = found_in(path)
+            self.scaling, self.estimate = scaling_of(found), matrix_of(found)
+            self.identity: tuple[Any, ...] = (path,)
+            return
+        self.fields = open_fields(path, [variable])
         self.periods: Periods = split_times(self.fields, val_share, test_share, val_from, test_from, gap)
         self.month = self.fields.months - 1 if climatology == "month" else np.zeros(len(self.fields), dtype=np.int64)
         self.identity = (stamps_of(path), path, variable, n, *map(len, self.periods), gap, climatology)
-        self.mean, self.sigma = _statistics(self)
+        mean, sigma = _statistics(self)
+        self.scaling = Scaling(variable, n, torch.from_numpy(mean), sigma)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FileStates) and (self.identity == other.identity)
 
     def __hash__(self) -> int:
         return hash(self.identity)
+
+    @property
+    def sigma(self) -> float:
+        """σ, in the variable's units."""
+        return self.scaling.sigma
 
     def blocks(self, steps: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Time steps and the values there, float64 (b, n), in the variable's units, a part of the file at a time.
@@ -141,8 +158,8 @@ class FileStates:
         wanted, place = np.unique(steps, return_inverse=True)
         found = torch.empty(len(wanted), self.grid.n)
         for block, values in self.blocks(wanted):
-            x = (values - self.mean[self.month[block]]) / self.sigma
-            found[np.searchsorted(wanted, block)] = torch.from_numpy(x).float()
+            x = (torch.from_numpy(values) - self.climatology(block)) / self.sigma
+            found[np.searchsorted(wanted, block)] = x.float()
         return found[torch.from_numpy(place)]
 
     def climatology(self, steps: np.ndarray) -> Float[Tensor, "b n"]:
@@ -151,7 +168,7 @@ class FileStates:
         Args:
             steps: numbers of time steps.
         """
-        return torch.from_numpy(self.mean[self.month[steps]])
+        return self.scaling.mean[self.month[steps]]
 
     def later(self, period: np.ndarray, lag: int) -> np.ndarray:
         """The steps of a period that follow ``lag`` others of it without a gap in time.

@@ -107,15 +107,16 @@ def final_scores(means: Mapping[str, float]) -> dict[str, float]:
     return scores
 
 
-def in_units(scores: Mapping[str, float], sigma: Mapping[str, float]) -> dict[str, float]:
+def in_units(scores: Mapping[str, float], variable: str, sigma: float) -> dict[str, float]:
     """Root mean square errors of states in the units of the variable that they are anomalies of.
 
     Args:
         scores: see :func:`final_scores`.
-        sigma: of each variable, what 1 in the state means.
+        variable: its name.
+        sigma: what 1 in the state means.
     """
     errors = ("rmse_background", "rmse_analysis", "rmse_optimum")
-    return {f"{error}/{name}": one * scores[error] for name, one in sigma.items() for error in errors}
+    return {f"{error}/{variable}": sigma * scores[error] for error in errors}
 
 
 def _root(means: Mapping[str, float], name: str) -> float:

@@ -42,10 +42,10 @@ import logging
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from eai.core.errors import ConfigError, require
@@ -57,6 +57,8 @@ from eai.core.learn.scores import PerSample
 from eai.core.learn.task import Task
 from eai.tasks.assimilation import drawings, export, multiplications
 from eai.tasks.assimilation.data import Twin, grid_of, in_truth
+from eai.tasks.assimilation.elsewhere import KEY, Given, Scaling, batch_of, kept, scaling_of
+from eai.tasks.assimilation.file_covariance import FileEnsembleCovariance, FileNMCCovariance
 from eai.tasks.assimilation.osse import OSSE
 from eai.tasks.assimilation.scores import analysis_diagnostics, final_scores, in_units
 from eai.tasks.assimilation.tuning import METHODS, Factors
@@ -105,7 +107,8 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
             "null, unless the loss is a VariationalCost without bias_sigma",
             tuning,
         )
-        self.tuning, self.sigma = tuning, dict[str, float]()  # of a variable of a file, what 1 in the state means
+        self.tuning = tuning
+        self.scaling: Scaling | None = None  # of states from a file
         if tuning:
             self.untuned = self.cost.exact()
             self._factors = torch.ones(3, dtype=torch.float64)
@@ -116,6 +119,43 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
             data.setup()
             told = Batch(*(field[:TUNED_ON].cpu() for field in data.samples["train"].all))
             self.use(from_rank_zero(lambda: METHODS[str(self.tuning)](self.untuned, told)))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if self.scaling is not None:
+            covariance = self.untuned.covariance if self.tuning else self.loss.covariance
+            estimated = isinstance(covariance, FileNMCCovariance | FileEnsembleCovariance)
+            checkpoint[KEY] = kept(self.scaling, covariance.matrix if estimated else None)
+
+    def make_room(self, checkpoint: Mapping[str, Any]) -> None:
+        if KEY in checkpoint:
+            self.scaling = scaling_of(checkpoint[KEY])
+
+    @torch.no_grad()
+    def analyse(
+        self,
+        background: Float[Tensor, "b ny nx"],
+        months: Int[Tensor, " b"],
+        latitude: Float[Tensor, "b p"],
+        longitude: Float[Tensor, "b p"],
+        values: Float[Tensor, "b p"],
+        sigma: Float[Tensor, "b p"],
+    ) -> Float[Tensor, "b ny nx"]:
+        """The analysis of a background and observations of one's own, in the variable's units.
+
+        Args:
+            background, months, latitude, longitude, values, sigma: see :class:`eai.tasks.assimilation.elsewhere.Given`.
+
+        Raises:
+            ValueError: the net was not trained on data=assimilation/netcdf, or these are no such data.
+        """
+        if self.scaling is None:
+            raise ValueError("analyse: expected a net trained on data=assimilation/netcdf")
+        batch = batch_of(
+            self.scaling, self.cost.operator, Given(background, months, latitude, longitude, values, sigma)
+        )
+        x = self.predict(self.transfer_batch_to_device(batch, self.device, 0)).cpu().double()
+        return (self.scaling.sigma * x + self.scaling.climatology(months)).unflatten(1, self.scaling.grid.shape)
 
     def on_train_start(self) -> None:
         super().on_train_start()
@@ -142,7 +182,7 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
         if grid != self.loss.covariance.grid:
             raise ConfigError(f"model.loss.covariance.n: expected data.n = {grid}, got {self.loss.covariance.grid}")
         if isinstance(data, OSSE):
-            self.sigma = {data.states.fields.variables[0]: data.states.sigma}
+            self.scaling = data.states.scaling
         batch = data.batch("val", 100)
         low, high = int(batch.obs_index.min()), int(batch.obs_index.max())
         if low < 0 or high >= n:
@@ -162,7 +202,8 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
     def summarise(self, means: Mapping[str, float]) -> dict[str, float]:
         terms = {"loss/background": means["loss_background"], "loss/observation": means["loss_observation"]}
         scores = final_scores(means)
-        return {**scores, **in_units(scores, self.sigma), "loss": sum(terms.values()), **terms}
+        units = in_units(scores, self.scaling.variable, self.scaling.sigma) if self.scaling else {}
+        return {**scores, **units, "loss": sum(terms.values()), **terms}
 
     @property
     def _rival_steps(self) -> int:

@@ -41,8 +41,8 @@ def test_states_are_anomalies_of_the_training_period_in_units_of_their_deviation
     # Single precision of anomalies of some σ.
     torch.testing.assert_close(states.read(some).numpy(), (anomaly[some] / sigma).astype(np.float32), rtol=0, atol=1e-5)
     np.testing.assert_allclose(states.climatology(some).numpy(), mean[month[some]], atol=1e-9)
-    assert states.mean.shape == (12, NY * NX)
-    assert states_of(path, climatology="mean").mean.shape == (1, NY * NX)
+    assert states.scaling.mean.shape == (12, NY * NX)
+    assert states_of(path, climatology="mean").scaling.mean.shape == (1, NY * NX)
 
 
 def test_grid_runs_northwards_and_eastwards_and_a_box_may_cross_the_seam(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_grid_runs_northwards_and_eastwards_and_a_box_may_cross_the_seam(tmp_pat
     # Every value tells its own longitude.
     states = states_of(path, box, climatology="mean")
     column = weather()[states.periods.train, ::-1, 0].mean(0)[1:6, None]
-    east = states.mean.reshape(5, 5) - column
+    east = states.scaling.mean.numpy().reshape(5, 5) - column
     np.testing.assert_allclose(east[2], [300, 330, 0, 30, 60], atol=1e-3)
 
 
@@ -67,7 +67,7 @@ def test_no_split_has_a_time_or_a_background_of_another(tmp_path: Path) -> None:
     own = np.arange(STEPS, dtype=np.float64)[:, None, None] * np.ones((NY, NX))
     path = write(tmp_path / "t.nc", own)
     data = data_of(path, background=Lagged(2), gap=1, climatology="mean", covariance=soar(path))
-    scale, mean = data.states.sigma, float(data.states.mean[0, 0])
+    scale, mean = data.states.sigma, float(data.states.scaling.mean[0, 0])
     seen: dict[str, set[int]] = {}
     for split, period in zip(SPLITS, data.states.periods, strict=True):
         batch = data.batch(split)

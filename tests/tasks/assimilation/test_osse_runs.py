@@ -15,10 +15,12 @@ from eai.core.cli import replace_node
 from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError
 from eai.core.files import read_json
+from eai.core.learn.data import split_generator
 from eai.core.run.finished import evaluate
 from eai.tasks.assimilation import maps
 from eai.tasks.assimilation.file_observations import FileObservations
 from eai.tasks.assimilation.file_states import FileGrid
+from eai.tasks.assimilation.osse import OSSE
 from eai.variational.observation_error import ObservationError
 from eai.variational.observations import Interpolation, PointwiseFunction
 from tests.runs import composed, train_in
@@ -74,10 +76,43 @@ def test_export_has_time_places_and_values_in_units(run: RunDirectory, tmp_path:
     )
 
 
-def test_run_without_its_file_says_in_one_line_what_is_missing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tuning", ["null", "desroziers"])
+def test_run_predicts_without_its_file_what_it_predicts_with_it(tuning: str, tmp_path: Path) -> None:
+    path = Path(write(tmp_path / "t.nc", weather()))
+    run = train_in(tmp_path / "run", (*RUN, f"data.path={path}", f"model.tuning={tuning}", "figures.at_end=false"))
+    loaded = eai.load_run(run.path)
+    batch, data = loaded.data.batch("test"), loaded.data
+    expected = loaded.module.predict(batch)
+    path.unlink()
+    alone = eai.load_run(run.path)
+    # B is kept in single precision.
+    torch.testing.assert_close(alone.module.predict(batch), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ConfigError, match=r"path: expected a NetCDF file.*which does not exist$"):
+        _ = alone.data
+    assert isinstance(data, OSSE)
+    steps = data.truths("test", split_generator(data.seed, "test"))
+    north, east = data.grid.degrees(batch.obs_index, batch.obs_fraction)
+    climatology, scale = data.states.climatology(steps), data.states.sigma
+    values = scale * batch.y + data.operator(climatology, batch)
+    analysis = alone.module.analyse(
+        background=(scale * batch.xb + climatology).float().unflatten(1, data.grid.shape),
+        months=torch.from_numpy(data.states.fields.months[steps]),
+        latitude=north,
+        longitude=east,
+        values=torch.where(batch.obs_mask > 0, values, torch.nan),
+        sigma=scale * batch.obs_sigma,
+    )
+    # Values near 280 K have four digits behind the point in single precision.
+    torch.testing.assert_close(analysis.flatten(1) - climatology, scale * expected.double(), rtol=0, atol=1e-3)
+
+
+def test_run_without_its_file_whose_checkpoint_knows_nothing_of_it_says_what_is_missing(tmp_path: Path) -> None:
     path = Path(write(tmp_path / "t.nc", weather()))
     run = train_in(tmp_path / "run", (*RUN, f"data.path={path}", "figures.at_end=false"))
     path.unlink()
+    checkpoint = torch.load(run.best, weights_only=True)
+    del checkpoint["states"]
+    torch.save(checkpoint, run.best)
     with pytest.raises(ConfigError, match=r"^[\w.]+\.path: expected a NetCDF file.*which does not exist$"):
         eai.load_run(run.path)
 
