@@ -116,7 +116,6 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
 
     def prepare(self, data: DataModule[Batch]) -> None:
         if self.tuning:
-            data.setup()
             told = Batch(*(field[:TUNED_ON].cpu() for field in data.samples["train"].all))
             self.use(from_rank_zero(lambda: METHODS[str(self.tuning)](self.untuned, told)))
 
