@@ -14,7 +14,7 @@ LISTS = sorted(run.HERE.glob("*.toml"))
 @pytest.mark.parametrize("path", LISTS, ids=lambda path: path.stem)
 def test_text_of_every_mutant_occurs_once_and_its_tests_exist(path: Path) -> None:
     mutants = run.read_mutants(path)
-    assert len({mutant.what for mutant in mutants}) == len(mutants) >= 20
+    assert len({mutant.what for mutant in mutants}) == len(mutants) >= 5
     for mutant in mutants:
         assert mutant.tests
         for test in mutant.tests:
