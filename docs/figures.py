@@ -20,7 +20,7 @@ from torch import Tensor
 
 import eai
 from eai.core.files import read_json
-from eai.core.style.palette import (
+from eai.core.palette import (
     BLACK,
     GREEN,
     INPUT,

@@ -34,6 +34,7 @@ class Covariance(nn.Module, ABC):
     """
 
     has_length = False
+    parts: tuple[Covariance, ...] = ()  # that it is a sum of, where it keeps them
     eigenvalues = FixedDouble()
 
     def __init__(self, eigenvalues: Float[Tensor, " m"], basis: Eigenbasis, grid: Grid) -> None:

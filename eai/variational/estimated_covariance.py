@@ -105,3 +105,4 @@ class HybridCovariance(DenseCovariance):
         require(0 <= weight <= 1, "weight", "0 to 1", weight)
         require(static.grid == ensemble.grid, "ensemble", f"the grid of static, {static.grid}", ensemble.grid)
         super().__init__((1 - weight) * static.matrix + weight * ensemble.matrix, static.grid)
+        self.parts = static, ensemble

@@ -14,6 +14,7 @@ from eai.core.errors import require
 from eai.variational.grid import Grid
 
 EARTH = 6371.0  # km, radius
+ROUNDING = 1e-3  # of a grid step: coordinates in single precision are the same within it
 
 
 class GeographicGrid(Grid):
@@ -63,9 +64,10 @@ class GeographicGrid(Grid):
         Args:
             latitude, longitude: of the places, degrees; longitudes of 0 to 360 or of −180 to 180.
         """
-        north = (latitude >= self.latitude[0] - 1e-6) & (latitude <= self.latitude[-1] + 1e-6)
+        near = [ROUNDING * step for step in self.step]
+        north = (latitude >= self.latitude[0] - near[0]) & (latitude <= self.latitude[-1] + near[0])
         width = float(self.longitude[-1] - self.longitude[0])
-        return north & (self.periodic[1] | (self._eastward(longitude) <= width + 1e-6))
+        return north & longitude.isfinite() & (self.periodic[1] | (self._eastward(longitude) <= width + near[1]))
 
     def locate_degrees(
         self, latitude: Float[Tensor, " p"], longitude: Float[Tensor, " p"]
@@ -114,7 +116,7 @@ class GeographicGrid(Grid):
     def _eastward(self, longitude: Float[Tensor, " p"]) -> Float[Tensor, " p"]:
         """Degrees from the first column, 0 to 360."""
         east = (longitude.double() - self.longitude[0]) % 360
-        return torch.where(east > 360 - 1e-6, 0.0, east)
+        return torch.where(east > 360 - ROUNDING * self.step[1], 0.0, east)
 
 
 def _steps(axis: Float[Tensor, " n"], place: Float[Tensor, " p"]) -> Float[Tensor, " p"]:

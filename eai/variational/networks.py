@@ -11,7 +11,7 @@ from torch import Tensor
 from eai.core.errors import require
 from eai.variational.grid import Grid, as_grid
 from eai.variational.observation_error import ObservationError
-from eai.variational.observations import ObservationOperator, PointValue
+from eai.variational.observations import ObservationOperator, check_between
 
 
 class ObservationNetwork:
@@ -74,12 +74,7 @@ class ObservationNetwork:
             n: number of points of a ring, or a grid.
             operator: H.
         """
-        require(
-            self.on_grid or not any(isinstance(part, PointValue) for part in operator.modules()),
-            "operator",
-            "Interpolation or WindowAverage for observations between grid points (network.on_grid = false)",
-            "PointValue",
-        )
+        check_between(operator, self.on_grid, "network.on_grid = false")
         self.check_grid(n)
 
     def draw(

@@ -109,6 +109,22 @@ class PointValue(LinearOperator):
         return batch.obs_index[:, :, None], torch.ones_like(batch.obs_sigma, dtype=state.dtype)[:, :, None]
 
 
+def check_between(operator: ObservationOperator, on_grid: bool, why: str) -> None:
+    """Refuse an operator that cannot observe between grid points where observations lie there.
+
+    Args:
+        operator: H.
+        on_grid: whether all observations lie at grid points.
+        why: they do not, for the message.
+
+    Raises:
+        ValueError: it has a :class:`PointValue`.
+    """
+    blind = any(isinstance(part, PointValue) for part in operator.modules())
+    expected = f"Interpolation or WindowAverage for observations between grid points ({why})"
+    require(on_grid or not blind, "operator", expected, "PointValue")
+
+
 class Interpolation(LinearOperator):
     """Linear interpolation in the cell of the observation: on a ring (1 − f) x_i + f x_(i+1), on a plane bilinear.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from eai.core.errors import require
+from eai.core.errors import MissingFileError, require
 from eai.variational.grid import Grid, as_grid
 from eai.variational.networks import ObservationNetwork
 from eai.variational.observation_error import ObservationError
@@ -101,10 +102,16 @@ def read_stations(path: Path, names: tuple[str, ...]) -> list[list[float]]:
         names: of the columns that it must have.
 
     Raises:
-        ValueError: there is no such file, a column is missing, or a row is not of numbers.
+        MissingFileError: there is no such file.
+        ValueError: a column is missing, a row is not of numbers, or it is no text.
     """
-    require(path.is_file(), "path", "a CSV file of stations", f"{path} (no such file)")
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    if not path.is_file():
+        raise MissingFileError(f"path: expected a CSV file of stations, got {path}, which does not exist")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"path: expected a CSV file in UTF-8, got {path.name} ({error.reason})") from error
+    with io.StringIO(text, newline="") as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         columns = [name.strip() for name in reader.fieldnames or ()]
         missing = [name for name in names if name not in columns]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from eai.core.compare.table import Comparison
-from eai.core.style.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, legend_below, new_figure, plain_log
+from eai.core.palette import BLACK, BLUE, GREEN, ORANGE, PURPLE, RED, legend_below, new_figure, plain_log
 
 Curve = list[tuple[int, float]]  # epoch and value
 _EPOCH = re.compile(r"^epoch\s+(\d+)/\d+  (.*)$")

@@ -15,7 +15,7 @@ from eai.core.compare.keys import canonical
 from eai.core.compare.record import OPTIMUM, RIVAL, Record, number
 from eai.core.compare.table import Comparison
 from eai.core.compare.text import spell
-from eai.core.style.palette import BLACK, GREEN, ORANGE, PURPLE, RED, SKY, new_figure
+from eai.core.palette import BLACK, GREEN, ORANGE, PURPLE, RED, SKY, new_figure
 from eai.core.style.wording import in_words
 
 _FEW, _BINS, _DECADE = 12, 8, 9.999

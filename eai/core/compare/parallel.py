@@ -14,7 +14,7 @@ from eai.core.compare.keys import canonical
 from eai.core.compare.record import number
 from eai.core.compare.table import Comparison, column_names
 from eai.core.compare.text import spell
-from eai.core.style.palette import BLACK, new_figure
+from eai.core.palette import BLACK, new_figure
 
 _DECADE, _LABELS, _FEWEST_JOBS = 9.999, 6, 3
 

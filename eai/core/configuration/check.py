@@ -25,7 +25,6 @@ from eai.core.configuration.trust import OPTIMIZERS, hints_of, holds_no_nodes, k
 from eai.core.errors import ConfigError
 from eai.core.schema import Experiment
 
-_PATHS = ("init_from", "model.forecast")  # beside data's own
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_"}
 _BANNED_KEYS = {"_recursive_", "_args_"}
 _LOOSELY_TYPED = ("neuralop", "torch_geometric")  # libraries whose hints leave out that null is allowed

@@ -253,7 +253,7 @@ class DataModule(LightningDataModule, ABC, Generic[B]):
         """All samples of ``split`` as one Batch, on the generator's device; random numbers only from ``generator``."""
 
     def make(self, split: Split) -> Samples[B]:
-        """The samples of a split; by default they are generated at once."""
+        """The samples of a split; by default they are generated at once. Override this, not ``setup``, for others."""
         return Samples(self, split, fresh=self.fresh and split == "train")
 
     def setup(self, stage: str | None = None) -> None:

@@ -21,7 +21,7 @@ from tensorboard.plugins.image.metadata import create_summary_metadata
 from tensorboard.util.tensor_util import make_tensor_proto
 
 from eai.core.files import write_json
-from eai.core.style.palette import (
+from eai.core.palette import (
     BLACK,
     BLUE,
     GREEN,

@@ -44,17 +44,17 @@ class Run:
 
     config: DictConfig
     module: Task
-    found: DataModule[Any] | MissingFileError
+    found: DataModule[Any] | ConfigError
 
     @property
     def data(self) -> DataModule[Any]:
-        """The data, set up.
+        """The data; a split is made when it is first asked for.
 
         Raises:
             ConfigError: their files do not exist here; the module predicts without them.
         """
-        if isinstance(self.found, MissingFileError):
-            raise ConfigError(f"data.{self.found}") from self.found
+        if isinstance(self.found, ConfigError):
+            raise self.found
         return self.found
 
 
@@ -76,9 +76,8 @@ def load_run(run_dir: str | Path, overrides: Sequence[str] = ()) -> Run:
             if not isinstance(error.__cause__, MissingFileError):
                 raise
             try:
-                return Run(cfg, _without_data(cfg, run).eval(), error.__cause__)
-            except ConfigError:
-                # The run keeps too little to do without: say which file it needs.
+                return Run(cfg, _without_data(cfg, run).eval(), error)
+            except Exception:  # the run keeps too little to do without, whatever fails first
                 raise error from error.__cause__
     return Run(cfg, task.eval(), data)
 

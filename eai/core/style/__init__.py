@@ -1,1 +1,1 @@
-"""How numbers, names and figures look, in the terminal, in reports and in TensorBoard."""
+"""How numbers and names are written, in the terminal, in reports, in figures and in TensorBoard."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from eai.core.errors import require
 from eai.tasks.assimilation.file_states import FileStates
 from eai.variational.covariance import gaspari_cohn
-from eai.variational.covariance_base import DenseCovariance, check_size
+from eai.variational.covariance_base import Covariance, DenseCovariance, check_size
 from eai.variational.estimated_covariance import nmc_estimate
 from eai.variational.geographic import EARTH, GeographicGrid
 
@@ -40,7 +40,7 @@ class FileNMCCovariance(DenseCovariance):
     ) -> None:
         require(lag >= 1, "lag", "at least 1", lag)
         _check(scale, support, nugget)
-        super().__init__(*_estimated(states, lag, scale, support, nugget))
+        super().__init__(*_known(states, type(self)) or _estimated(states, lag, scale, support, nugget))
 
 
 class FileEnsembleCovariance(DenseCovariance):
@@ -55,7 +55,7 @@ class FileEnsembleCovariance(DenseCovariance):
 
     def __init__(self, states: FileStates, scale: float = 1.0, support: float = 3000.0, nugget: float = 0.01) -> None:
         _check(scale, support, nugget)
-        super().__init__(*_estimated(states, 0, scale, support, nugget))
+        super().__init__(*_known(states, type(self)) or _estimated(states, 0, scale, support, nugget))
 
 
 class _Estimate(NamedTuple):
@@ -73,11 +73,38 @@ def _check(scale: float, support: float, nugget: float) -> None:
 
 
 @lru_cache(maxsize=2)  # data, cost and net ask for the same one
+def _known(states: FileStates, kind: type[DenseCovariance]) -> _Estimate | None:
+    """What a checkpoint has of an estimate; None where there is a file.
+
+    Raises:
+        ValueError: the checkpoint has none of this kind.
+    """
+    if not states.of_checkpoint:
+        return None
+    matrix = states.estimates.get(kind.__name__)
+    if matrix is None:
+        raise ValueError(f"states: expected a checkpoint with a {kind.__name__}, got one without")
+    return _Estimate(matrix, states.grid, torch.linalg.eigh(matrix))
+
+
+def estimates_in(covariance: Covariance) -> dict[str, Float[Tensor, "n n"]]:
+    """The B that are estimated from a file, by the names of their classes: this one, or parts of it.
+
+    Args:
+        covariance: of the data.
+    """
+    found = {}
+    if isinstance(covariance, FileNMCCovariance | FileEnsembleCovariance):
+        found[type(covariance).__name__] = covariance.values
+    for part in covariance.parts:
+        found |= estimates_in(part)
+    return found
+
+
+@lru_cache(maxsize=2)  # data, cost and net ask for the same one
 def _estimated(states: FileStates, lag: int, scale: float, support: float, nugget: float) -> _Estimate:
     grid = states.grid
     check_size(grid.n)
-    if states.estimate is not None:
-        return _Estimate(states.estimate, grid, torch.linalg.eigh(states.estimate))
     steps = states.later(states.periods.train, lag)
     name, least = ("lag", 1) if lag else ("states", 2)
     told = f"{len(states.periods.train)} training steps, of which {len(steps)} follow so many"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from eai.core.errors import require
@@ -90,17 +90,28 @@ class FileObservations:
             seed: of the choice of places that are withheld.
             generator: of the choice where there are more than ``most``.
         """
-        values = self._read(own)
-        self.fields.close()
-        seen, count = values.isfinite(), len(own)
-        order = (torch.rand(values.shape, generator=generator) + 2.0 * ~seen).argsort(1)
-        order = order[:, : min(self.most, int(seen.sum(1).max()))]
-        away = torch.rand(values.shape[1], generator=torch.Generator().manual_seed(seed)) < self.withheld
-        used, kept = seen.gather(1, order), away[order]
+        values, order = self._taken(own, generator)
+        used = values.isfinite()
+        away = torch.rand(len(self._inside), generator=torch.Generator().manual_seed(seed)) < self.withheld
+        kept = away[order]
         index, fraction = (part[order] for part in self._place)
-        sigma = error.draw_sigma(count, order.shape[1], generator) / states.sigma
+        sigma = error.draw_sigma(len(own), order.shape[1], generator) / states.sigma
         mask, withheld = (used & ~kept).float(), (used & kept).float()
-        y = torch.where(used, values.gather(1, order), 0.0)
+        y = torch.where(used, values, 0.0)
         batch = Batch(pair[0], y, index, fraction.float(), sigma, mask, withheld, pair[1], sigma)
         departure = (y.double() - operator(states.climatology(truths), batch)) / states.sigma
         return batch._replace(y=torch.where(used, departure, 0.0).float())
+
+    def _taken(self, own: np.ndarray, generator: torch.Generator) -> tuple[Float[Tensor, "b p"], Int[Tensor, "b p"]]:
+        """At most ``most`` values of each time step, and the places inside of the grid that they are of."""
+        values, orders = [], []
+        for block in self.fields.blocks(own):
+            whole = self._read(block)
+            absent = whole.isnan()
+            order = (torch.rand(whole.shape, generator=generator) + 2.0 * absent).argsort(1)[:, : self.most]
+            values.append(whole.gather(1, order))
+            orders.append(order)
+        self.fields.close()
+        found, taken = torch.cat(values), torch.cat(orders)
+        p = int(found.isfinite().sum(1).max())  # those that are absent come last
+        return found[:, :p], taken[:, :p]

@@ -15,8 +15,10 @@ from eai.core.errors import require
 from eai.fields import open_fields
 from eai.fields.paths import stamps_of
 from eai.fields.periods import Periods, runs_without_gap, split_times
-from eai.tasks.assimilation.elsewhere import CHECKPOINT, Scaling, found_in, matrix_of, scaling_of
-from eai.variational.geographic import GeographicGrid
+from eai.tasks.assimilation.elsewhere import CHECKPOINT, Scaling, found_in, matrices_of, scaling_of
+from eai.variational.geographic import ROUNDING, GeographicGrid
+
+KEPT = 2**29  # bytes of states that are held in memory; of larger ones what a batch needs is read each time
 
 
 class FileGrid(GeographicGrid):
@@ -51,26 +53,35 @@ class FileGrid(GeographicGrid):
         fields = open_fields(path, [variable])
         require(fields.kind == "regular", "path", "a regular grid of latitudes and longitudes", fields.kind)
         north, east = fields.latitude[:, 0], np.unwrap(fields.longitude[0], period=360)
+        near_north, near_east = (ROUNDING * abs(float(axis[1] - axis[0])) for axis in (north, east))
         self.rows, self.columns = np.argsort(north), np.argsort(east)
         if latitude is not None:
             require(len(latitude) == 2 and latitude[0] < latitude[1], "latitude", "null or [south, north]", latitude)
-            self.rows = self.rows[(north[self.rows] >= latitude[0]) & (north[self.rows] <= latitude[1])]
+            low, high = latitude[0] - near_north, latitude[1] + near_north
+            self.rows = self.rows[(north[self.rows] >= low) & (north[self.rows] <= high)]
         if longitude is not None:
             require(
                 len(longitude) == 2 and longitude[0] != longitude[1], "longitude", "null or [west, east]", longitude
             )
             west, width = longitude[0], (longitude[1] - longitude[0]) % 360 or 360.0
             from_west = (east - west) % 360
+            from_west = np.where(from_west > 360 - near_east, from_west - 360, from_west)
             self.columns = np.argsort(from_west)
-            self.columns = self.columns[from_west[self.columns] <= width]
+            self.columns = self.columns[from_west[self.columns] <= width + near_east]
             east = west + from_west
+        # A file may have the same meridian at both ends.
+        apart = np.diff(east[self.columns], prepend=-np.inf) > near_east
+        self.columns = self.columns[apart]
+        if len(self.columns) > 1 and east[self.columns[-1]] - east[self.columns[0]] > 360 - near_east:
+            self.columns = self.columns[:-1]
         for name, axis, degrees, chosen in (
             ("latitude", self.rows, north, latitude),
             ("longitude", self.columns, east, longitude),
         ):
             told = f"a box with at least two of the file's {name}s, {degrees.min():g} to {degrees.max():g}"
             require(len(axis) >= 2, name, told, chosen)
-        periodic = fields.periodic and len(self.columns) == len(east)
+        turn = east[self.columns[-1]] - east[self.columns[0]] + np.diff(east[self.columns]).mean()
+        periodic = bool(abs(turn - 360) <= near_east)
         super().__init__(north[self.rows].tolist(), east[self.columns].tolist(), periodic)
 
 
@@ -92,8 +103,9 @@ class FileStates:
         grid: of the states.
         scaling: c and σ.
         month: of each time step, the row of c.
-        estimate: B that a checkpoint has; None of a file.
-        identity: of file, grid, periods and climatology.
+        estimates: of a checkpoint, the B that were estimated from the file, by the names of their classes.
+        of_checkpoint: whether they are of a checkpoint, without values.
+        identity: of file, grid, periods and climatology, or of the checkpoint.
 
     States are equal where they come from the same file, unchanged, by the same arguments.
 
@@ -114,15 +126,18 @@ class FileStates:
         climatology: Literal["month", "mean"] = "month",
     ) -> None:
         require(climatology in ("month", "mean"), "climatology", "month or mean", climatology)
-        self.grid, self.estimate = n, None
+        self.grid, self.estimates = n, dict[str, Tensor]()
         if path.endswith(CHECKPOINT):
             found = found_in(path)
-            self.scaling, self.estimate = scaling_of(found), matrix_of(found)
-            self.identity: tuple[Any, ...] = (path,)
+            self.scaling, self.estimates = scaling_of(found), matrices_of(found)
+            self.identity: tuple[Any, ...] = (stamps_of(path), path)
+            self.of_checkpoint = True
             return
+        self.of_checkpoint = False
         self.fields = open_fields(path, [variable])
         self.periods: Periods = split_times(self.fields, val_share, test_share, val_from, test_from, gap)
-        self.month = self.fields.months - 1 if climatology == "month" else np.zeros(len(self.fields), dtype=np.int64)
+        self.by_month = climatology == "month"
+        self.month = self.fields.months - 1 if self.by_month else np.zeros(len(self.fields), dtype=np.int64)
         self.identity = (stamps_of(path), path, variable, n, *map(len, self.periods), gap, climatology)
         mean, sigma = _statistics(self)
         self.scaling = Scaling(variable, n, torch.from_numpy(mean), sigma)
@@ -156,11 +171,23 @@ class FileStates:
             steps: numbers of time steps, also repeated.
         """
         wanted, place = np.unique(steps, return_inverse=True)
-        found = torch.empty(len(wanted), self.grid.n)
-        for block, values in self.blocks(wanted):
+        held = _held(self)
+        if held is None or not np.isin(wanted, held[0]).all():
+            return self.scaled(wanted)[torch.from_numpy(place)]
+        known, x = held
+        return x[torch.from_numpy(np.searchsorted(known, steps))]
+
+    def scaled(self, steps: np.ndarray) -> Float[Tensor, "b n"]:
+        """x at different time steps, from the file.
+
+        Args:
+            steps: numbers of time steps, increasing.
+        """
+        found = torch.empty(len(steps), self.grid.n)
+        for block, values in self.blocks(steps):
             x = (torch.from_numpy(values) - self.climatology(block)) / self.sigma
-            found[np.searchsorted(wanted, block)] = x.float()
-        return found[torch.from_numpy(place)]
+            found[np.searchsorted(steps, block)] = x.float()
+        return found
 
     def climatology(self, steps: np.ndarray) -> Float[Tensor, "b n"]:
         """c at so many time steps, in the variable's units, float64.
@@ -181,6 +208,13 @@ class FileStates:
         return np.concatenate([run[lag:] for run in runs]) if runs else period[:0]
 
 
+@lru_cache(maxsize=1)
+def _held(states: FileStates) -> tuple[np.ndarray, Float[Tensor, "t n"]] | None:
+    """The states of all periods, if there is room for them in memory: time steps, and x at them."""
+    steps = np.concatenate(states.periods)
+    return (steps, states.scaled(steps)) if 4 * len(steps) * states.grid.n <= KEPT else None
+
+
 @lru_cache(maxsize=2)  # data, cost and net ask for the same states
 def _statistics(states: FileStates) -> tuple[np.ndarray, float]:
     """c and σ, in one pass over the training period; refuses missing values of any period."""
@@ -191,7 +225,7 @@ def _statistics(states: FileStates) -> tuple[np.ndarray, float]:
     told = f"{name} without some at {missing.sum()} of {missing.size} places"
     where = "choose a box without them by data.n.latitude and data.n.longitude"
     require(not missing.any(), "variable", f"a value at every place and time ({where})", told)
-    months = states.month[steps].max() + 1
+    months = 12 if states.by_month else 1
     total, count = np.zeros((months, states.grid.n)), np.zeros(months, dtype=np.int64)
     shift, squares = np.zeros(states.grid.n), 0.0
     for block, values in states.blocks(states.periods.train):
@@ -208,4 +242,5 @@ def _statistics(states: FileStates) -> tuple[np.ndarray, float]:
     variance = (squares - float((total * mean).sum())) / free
     varies = variance > 1e-12 * max(squares / free, 1e-30)
     require(varies, "variable", "values that differ from their climatology", f"{name}, constant")
-    return mean + shift, variance**0.5
+    mean = np.where(count[:, None] > 0, mean + shift, np.nan)
+    return mean, variance**0.5

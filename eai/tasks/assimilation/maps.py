@@ -14,7 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from eai.core.style.palette import BLACK, PREDICTION, REFERENCE, TRUTH, new_figure
+from eai.core.palette import BLACK, PREDICTION, REFERENCE, TRUTH, new_figure
 from eai.variational.batch import Batch
 from eai.variational.geographic import GeographicGrid
 from eai.variational.grid import Grid

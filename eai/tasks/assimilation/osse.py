@@ -9,17 +9,19 @@ import torch
 
 from eai.core.errors import require
 from eai.core.learn.data import SPLITS, DataModule, Split
+from eai.fields.unchanged import FromFile
 from eai.tasks.assimilation.backgrounds import Background
+from eai.tasks.assimilation.elsewhere import CHECKPOINT
 from eai.tasks.assimilation.file_observations import FileObservations
 from eai.tasks.assimilation.file_states import FileGrid, FileStates
 from eai.variational.batch import Batch
 from eai.variational.covariance_base import Covariance
 from eai.variational.networks import ObservationNetwork
 from eai.variational.observation_error import ObservationError
-from eai.variational.observations import ObservationOperator
+from eai.variational.observations import ObservationOperator, check_between
 
 
-class OSSE(DataModule[Batch]):
+class OSSE(FromFile, DataModule[Batch]):
     """Truths of a file, with backgrounds and observations y = H(x_t) + ε, ε ~ N(0, R), that are made from them.
 
     States are anomalies from the climatology of the training period in units of their standard deviation σ_x, see
@@ -71,6 +73,7 @@ class OSSE(DataModule[Batch]):
         fresh: bool = True,
     ) -> None:
         super().__init__(batch_size, seed, fresh)
+        require(not path.endswith(CHECKPOINT), "path", "a file of fields", path)
         for name, size in (("n_train", n_train), ("n_val", n_val), ("n_test", n_test)):
             require(size >= 1, name, "at least 1", size)
         require(covariance.grid == n, "covariance.n", f"the grid of the data, {n}", covariance.grid)
@@ -78,10 +81,12 @@ class OSSE(DataModule[Batch]):
             network.check(n, operator)
         else:
             require(operator.linear, "operator", "a linear H for observations of a file", type(operator).__name__)
+            check_between(operator, False, "those of a file")
         self.grid = n
         self.covariance, self.operator, self.obs_error = covariance, operator, obs_error
         self.network, self.background = network, background
         self.states = FileStates(path, variable, n, val_share, test_share, val_from, test_from, gap, climatology)
+        self.fields = self.states.fields
         self.sizes: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
         self.times: dict[Split, np.ndarray] = {}
         self.observed = network.match(self.states) if isinstance(network, FileObservations) else None

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from eai.core.style.palette import INPUT, PREDICTION, REFERENCE, TRUTH, legend_below, new_figure, plain_log
+from eai.core.palette import INPUT, PREDICTION, REFERENCE, TRUTH, legend_below, new_figure, plain_log
 from eai.variational.batch import Batch
 
 

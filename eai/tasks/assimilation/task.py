@@ -58,7 +58,7 @@ from eai.core.learn.task import Task
 from eai.tasks.assimilation import drawings, export, multiplications
 from eai.tasks.assimilation.data import Twin, grid_of, in_truth
 from eai.tasks.assimilation.elsewhere import KEY, Given, Scaling, batch_of, kept, scaling_of
-from eai.tasks.assimilation.file_covariance import FileEnsembleCovariance, FileNMCCovariance
+from eai.tasks.assimilation.file_covariance import estimates_in
 from eai.tasks.assimilation.osse import OSSE
 from eai.tasks.assimilation.scores import analysis_diagnostics, final_scores, in_units
 from eai.tasks.assimilation.tuning import METHODS, Factors
@@ -109,6 +109,7 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
         )
         self.tuning = tuning
         self.scaling: Scaling | None = None  # of states from a file
+        self._kept: dict[str, Any] | None = None  # of that file, in checkpoints
         if tuning:
             self.untuned = self.cost.exact()
             self._factors = torch.ones(3, dtype=torch.float64)
@@ -121,10 +122,8 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        if self.scaling is not None:
-            covariance = self.untuned.covariance if self.tuning else self.loss.covariance
-            estimated = isinstance(covariance, FileNMCCovariance | FileEnsembleCovariance)
-            checkpoint[KEY] = kept(self.scaling, covariance.matrix if estimated else None)
+        if self._kept is not None:
+            checkpoint[KEY] = self._kept
 
     def make_room(self, checkpoint: Mapping[str, Any]) -> None:
         if KEY in checkpoint:
@@ -182,6 +181,7 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
             raise ConfigError(f"model.loss.covariance.n: expected data.n = {grid}, got {self.loss.covariance.grid}")
         if isinstance(data, OSSE):
             self.scaling = data.states.scaling
+            self._kept = kept(self.scaling, estimates_in(data.covariance))
         batch = data.batch("val", 100)
         low, high = int(batch.obs_index.min()), int(batch.obs_index.max())
         if low < 0 or high >= n:

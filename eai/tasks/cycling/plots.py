@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from eai.core.learn.figures import Film
-from eai.core.style.palette import (
+from eai.core.palette import (
     BLACK,
     BLUE,
     GREEN,

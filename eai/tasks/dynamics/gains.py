@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from eai.core.style.palette import BLACK, PREDICTION, legend_below, new_figure, plain_log
+from eai.core.palette import BLACK, PREDICTION, legend_below, new_figure, plain_log
 from eai.tasks.dynamics.data import Batch
 from eai.tasks.dynamics.scores import power_by_wavenumber
 

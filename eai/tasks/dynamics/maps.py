@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from eai.core.errors import require
-from eai.core.style.palette import BLACK, new_figure
+from eai.core.palette import BLACK, new_figure
 from eai.tasks.dynamics.data import Surface
 from eai.tasks.dynamics.sphere_geometry import Triangulation
 

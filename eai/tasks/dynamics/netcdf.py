@@ -14,6 +14,7 @@ from eai.core.learn.export import Variable, named
 from eai.fields import open_fields
 from eai.fields.periods import split_times
 from eai.fields.times import minutes_since_first
+from eai.fields.unchanged import FromFile
 from eai.tasks.dynamics.anomalies import Anomalies, ClimatologyFit, seasonal_forcing
 from eai.tasks.dynamics.data import Batch, Trajectories
 from eai.tasks.dynamics.file_graph import layout_of
@@ -23,7 +24,7 @@ from eai.tasks.dynamics.states import States, starts_of
 FITTED = 2**28  # bytes of training data that scales and baselines are fitted on, at most
 
 
-class FieldTrajectories(Trajectories):
+class FieldTrajectories(FromFile, Trajectories):
     """All trajectories of so many states in a file, divided by time into training, validation and test data.
 
     ``u`` are anomalies from the climatology of the training period in units of their standard deviation, see

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from eai.core.learn.figures import Drawing, Film
-from eai.core.style.palette import INPUT, PREDICTION, TRUTH, legend_below, new_figure
+from eai.core.palette import INPUT, PREDICTION, TRUTH, legend_below, new_figure
 from eai.tasks.dynamics.data import Batch, Solved
 from eai.tasks.dynamics.forecast import Forecast
 

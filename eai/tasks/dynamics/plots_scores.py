@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from eai.core.learn.figures import Drawing
-from eai.core.style.palette import BLACK, BLUE, GREEN, ORANGE, PREDICTION, PURPLE, SKY, legend_below, new_figure
+from eai.core.palette import BLACK, BLUE, GREEN, ORANGE, PREDICTION, PURPLE, SKY, legend_below, new_figure
 from eai.core.style.wording import in_words
 from eai.tasks.dynamics.data import Batch, Trajectories
 from eai.tasks.dynamics.forecast import Forecast

@@ -10,7 +10,7 @@ from matplotlib.artist import Artist
 from torch import Tensor
 
 from eai.core.learn.figures import Drawing, Film
-from eai.core.style.palette import new_figure
+from eai.core.palette import new_figure
 from eai.tasks.dynamics import maps
 from eai.tasks.dynamics.data import Batch, Surface
 from eai.tasks.dynamics.forecast import Forecast

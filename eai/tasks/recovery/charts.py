@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from eai.core.learn.data import split_generator
-from eai.core.style.palette import BLACK, GREEN, INPUT, ORANGE, PREDICTION, PURPLE, SKY, legend_below, new_figure
+from eai.core.palette import BLACK, GREEN, INPUT, ORANGE, PREDICTION, PURPLE, SKY, legend_below, new_figure
 from eai.core.style.wording import in_words
 from eai.tasks.recovery.corruptions import Images
 from eai.tasks.recovery.data import UNKNOWN, Batch, ImageData, pixel_mean

@@ -14,6 +14,7 @@ from eai.core.errors import require
 from eai.core.learn.data import Split
 from eai.fields import Fields, open_fields
 from eai.fields.periods import Periods, split_times
+from eai.fields.unchanged import FromFile
 from eai.tasks.recovery.corruptions import Corruption, Images
 from eai.tasks.recovery.data import ImageData
 from eai.tasks.recovery.scaling import fit_scaling
@@ -27,7 +28,7 @@ class Windows(NamedTuple):
     column: np.ndarray
 
 
-class FieldImages(ImageData):
+class FieldImages(FromFile, ImageData):
     """One variable on a regular or curvilinear grid, divided by time into training, validation and test data.
 
     Images are anomalies from the climatology of the training period, scaled to [0, 1] as

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from torch import Tensor
 
-from eai.core.style.palette import (
+from eai.core.palette import (
     BLACK,
     BLUE,
     GREEN,

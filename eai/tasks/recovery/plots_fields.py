@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from eai.core.style.palette import new_figure
+from eai.core.palette import new_figure
 from eai.tasks.recovery.corruptions import Images
 from eai.tasks.recovery.data import UNKNOWN, Batch
 

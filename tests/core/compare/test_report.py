@@ -17,7 +17,7 @@ from eai.core.compare.report import reported, write_report
 from eai.core.compare.sentences import headline_sentences
 from eai.core.directory import RunDirectory
 from eai.core.files import read_json, write_json
-from eai.core.style.palette import new_figure
+from eai.core.palette import new_figure
 from eai.core.style.wording import in_words
 from tests.core.compare.browser import check_page, words_of
 from tests.runs import TINY, Train

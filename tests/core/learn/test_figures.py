@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eai.core.learn.figures import Film, caption, learning_curves, render, score_curve
-from eai.core.style.palette import PREDICTION, new_figure
+from eai.core.palette import PREDICTION, new_figure
 from tests.runs import assert_say_what_to_see
 
 ONE_TERM = {"train/loss": [(0, 4.0), (1, 1.0), (2, 0.5)], "train/mse": [(0, 4.0), (1, 1.0), (2, 0.5)],

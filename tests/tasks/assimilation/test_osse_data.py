@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from eai.core.learn.data import SPLITS
 from eai.tasks.assimilation.backgrounds import Lagged, Perturbed
@@ -60,6 +61,34 @@ def test_grid_runs_northwards_and_eastwards_and_a_box_may_cross_the_seam(tmp_pat
     column = weather()[states.periods.train, ::-1, 0].mean(0)[1:6, None]
     east = states.scaling.mean.numpy().reshape(5, 5) - column
     np.testing.assert_allclose(east[2], [300, 330, 0, 30, 60], atol=1e-3)
+
+
+def test_edges_of_a_box_count_where_the_file_has_single_precision(tmp_path: Path) -> None:
+    content = xr.open_dataset(write(tmp_path / "t.nc", weather())).load()
+    tenths = {"lat": np.float32(35 + 0.1 * np.arange(NY)), "lon": np.float32(0.5 + 0.1 * np.arange(NX))}
+    content.assign_coords({name: (name, axis, content[name].attrs) for name, axis in tenths.items()}).to_netcdf(
+        tmp_path / "fine.nc"
+    )
+    box = FileGrid(str(tmp_path / "fine.nc"), "t", latitude=[35.1, 35.6], longitude=[0.7, 1.2])
+    assert box.shape == (6, 6)
+    edge = torch.tensor([35.1, 35.6], dtype=torch.float64), torch.tensor([0.7, 1.2], dtype=torch.float64)
+    assert box.contains(*edge).all()
+
+
+def test_meridian_at_both_ends_of_a_file_is_one_column(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.nc", weather(), np.linspace(0.0, 360.0, NX))
+    for box in (None, [0, 359], [-180, 180]):
+        grid = FileGrid(path, "t", longitude=box)
+        assert grid.shape == (NY, NX - 1)
+        assert grid.periodic == (False, True)
+
+
+def test_months_that_training_does_not_have_have_no_climatology(tmp_path: Path) -> None:
+    content = xr.open_dataset(write(tmp_path / "t.nc", weather())).load()
+    content.isel(time=content.time.dt.month.isin([6, 7, 8]).values).to_netcdf(tmp_path / "summer.nc")
+    scaling = states_of(str(tmp_path / "summer.nc"), val_share=0.2, test_share=0.2).scaling
+    known = scaling.climatology(torch.arange(1, 13)).isfinite().all(1)
+    assert known.tolist() == [month in (6, 7, 8) for month in range(1, 13)]
 
 
 def test_no_split_has_a_time_or_a_background_of_another(tmp_path: Path) -> None:

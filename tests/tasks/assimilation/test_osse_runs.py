@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,7 @@ from eai.tasks.assimilation.file_observations import FileObservations
 from eai.tasks.assimilation.file_states import FileGrid
 from eai.tasks.assimilation.osse import OSSE
 from eai.variational.observation_error import ObservationError
-from eai.variational.observations import Interpolation, PointwiseFunction
+from eai.variational.observations import Interpolation, PointValue, PointwiseFunction
 from tests.runs import composed, train_in
 from tests.tasks.assimilation.field_files import LATITUDE, LONGITUDE, STEPS, data_of, months, weather, write
 
@@ -39,6 +41,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     folder = tmp_path_factory.mktemp("osse")
     path = write(folder / "t.nc", weather())
     return train_in(folder / "run", (*RUN, f"data.path={path}"))
+
+
+@pytest.fixture
+def shapes_unchecked() -> Iterator[None]:
+    """As for a user: annotations are no assertions."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def test_errors_are_told_in_the_variables_units_for_every_method(run: RunDirectory) -> None:
@@ -76,18 +86,34 @@ def test_export_has_time_places_and_values_in_units(run: RunDirectory, tmp_path:
     )
 
 
-@pytest.mark.parametrize("tuning", ["null", "desroziers"])
-def test_run_predicts_without_its_file_what_it_predicts_with_it(tuning: str, tmp_path: Path) -> None:
+ESTIMATES = "eai.tasks.assimilation.file_covariance"
+HYBRID = (
+    "shared/covariance=hybrid",
+    *replace_node(f"shared.covariance.static={{_target_: {ESTIMATES}.FileNMCCovariance, states: ${{shared.states}}}}"),
+    *replace_node(
+        f"shared.covariance.ensemble={{_target_: {ESTIMATES}.FileEnsembleCovariance, states: ${{shared.states}}}}"
+    ),
+)
+VARIANTS = {
+    "plain": (),
+    "tuned": ("model.tuning=desroziers",),
+    "with an offset of the background": ("model.loss.bias_sigma=0.3",),
+    "hybrid": HYBRID,
+    "hardly definite": ("shared.covariance.nugget=1e-9",),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_run_predicts_without_its_file_what_it_predicts_with_it(variant: tuple[str, ...], tmp_path: Path) -> None:
     path = Path(write(tmp_path / "t.nc", weather()))
-    run = train_in(tmp_path / "run", (*RUN, f"data.path={path}", f"model.tuning={tuning}", "figures.at_end=false"))
+    run = train_in(tmp_path / "run", (*RUN, f"data.path={path}", *variant, "figures.at_end=false"))
     loaded = eai.load_run(run.path)
     batch, data = loaded.data.batch("test"), loaded.data
     expected = loaded.module.predict(batch)
     path.unlink()
     alone = eai.load_run(run.path)
-    # B is kept in single precision.
-    torch.testing.assert_close(alone.module.predict(batch), expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ConfigError, match=r"path: expected a NetCDF file.*which does not exist$"):
+    torch.testing.assert_close(alone.module.predict(batch), expected, rtol=0, atol=1e-9)
+    with pytest.raises(ConfigError, match=r"^data\.n\.path: expected a NetCDF file.*which does not exist$"):
         _ = alone.data
     assert isinstance(data, OSSE)
     steps = data.truths("test", split_generator(data.seed, "test"))
@@ -115,6 +141,46 @@ def test_run_without_its_file_whose_checkpoint_knows_nothing_of_it_says_what_is_
     torch.save(checkpoint, run.best)
     with pytest.raises(ConfigError, match=r"^[\w.]+\.path: expected a NetCDF file.*which does not exist$"):
         eai.load_run(run.path)
+
+
+def test_training_goes_on_with_the_same_file_alone(tmp_path: Path) -> None:
+    path = Path(write(tmp_path / "t.nc", weather()))
+    small = (*RUN, f"data.path={path}", "figures.at_end=false")
+    run = train_in(tmp_path / "run", small)
+    write(path, weather(count=STEPS + 1))
+    with pytest.raises(ConfigError, match=r"^data\.path: expected the file as it was.* 72 steps .*; got 73 steps "):
+        train_in(run.path, (f"resume={run.path}", "epochs=2"))
+    path.unlink()
+    write(path, weather())
+    train_in(run.path, (f"resume={run.path}", "epochs=2"))
+    assert read_json(run.status)["state"] == "COMPLETED"
+
+
+def test_data_of_ones_own_that_do_not_fit_are_refused_by_name(run: RunDirectory, shapes_unchecked: None) -> None:
+    loaded = eai.load_run(run.path)
+    shape = loaded.data.grid.shape
+    given: dict[str, torch.Tensor] = {
+        "background": torch.full((2, *shape), 280.0),
+        "months": torch.tensor([1, 12]),
+        "latitude": torch.full((2, 3), 33.0),
+        "longitude": torch.full((2, 3), 7.0),
+        "values": torch.full((2, 3), 281.0),
+        "sigma": torch.full((2, 3), 0.5),
+    }
+    nothing = {**given, "values": given["values"].clone(), "longitude": given["longitude"].clone()}
+    nothing["values"][0, 1] = nothing["longitude"][0, 1] = torch.nan
+    assert loaded.module.analyse(**nothing).isfinite().all()
+    for name, value, told in [
+        ("background", given["background"][:, 1:], "fields of 9 × 11"),
+        ("background", torch.full((2, *shape), torch.nan), "a value everywhere"),
+        ("months", torch.tensor([1]), "2, one of each field"),
+        ("months", torch.tensor([1, 13]), "1 to 12"),
+        ("latitude", torch.full((2, 4), 33.0), r"as many as values, \(2, 3\)"),
+        ("latitude", torch.full((2, 3), -33.0), "observations inside of the grid"),
+        ("sigma", torch.zeros(2, 3), "above 0"),
+    ]:
+        with pytest.raises(ValueError, match=rf"^{name}: expected {told}"):
+            loaded.module.analyse(**{**given, name: value})
 
 
 def test_maps_have_degrees_and_observations_where_the_field_has_their_place(tmp_path: Path) -> None:
@@ -153,10 +219,12 @@ def test_stations_of_a_csv_file_keep_their_places_and_errors_in_every_split(tmp_
 
 
 def observed_file(path: Path, truth: np.ndarray, units: str = "K") -> str:
-    """Values of every second month at four places, one of them outside of the grid, at places that are grid points."""
+    """Values of every second month at four places: two grid points, the middle of two, and one outside of the grid."""
     rows, columns = [1, 4, 7], [2, 9, 5]
     values = np.full((STEPS // 2, 4), 999.0)
     values[:, :3] = truth[::2, rows, columns] + 0.5
+    values[:, 2] += (truth[::2, 7, 6] - truth[::2, 7, 5]) / 2
+    east = LONGITUDE[columns] + [0, 0, (LONGITUDE[6] - LONGITUDE[5]) / 2]
     values[::3, 1] = np.nan
     values[4, :3] = np.nan
     content = xr.Dataset(
@@ -164,7 +232,7 @@ def observed_file(path: Path, truth: np.ndarray, units: str = "K") -> str:
         {
             "time": months()[::2],
             "lat": ("station", [*LATITUDE[rows], -80.0], {"units": "degrees_north"}),
-            "lon": ("station", [*(LONGITUDE[columns] % 360), 5.0], {"units": "degrees_east"}),
+            "lon": ("station", [*(east % 360), 5.0], {"units": "degrees_east"}),
         },
     )
     content.to_netcdf(path)
@@ -220,6 +288,8 @@ def test_observations_that_do_not_belong_to_the_truths_are_refused(tmp_path: Pat
             FileGrid(path, "t", [20, 24.9 + 0.1], [10, 20]),
             network=FileObservations(str(tmp_path / "now.nc"), "obs"),
         )
+    with pytest.raises(ValueError, match=r"^operator: expected Interpolation or WindowAverage.*got 'PointValue'"):
+        data_of(path, grid, network=FileObservations(str(tmp_path / "now.nc"), "obs"), operator=PointValue())
     with pytest.raises(ValueError, match=r"^operator: expected a linear H for observations of a file"):
         data_of(
             path,

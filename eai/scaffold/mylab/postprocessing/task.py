@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from eai.core.learn.data import DataModule
 from eai.core.learn.figures import Drawing
 from eai.core.learn.task import Task
-from eai.core.style.palette import BLACK, ORANGE, PREDICTION, legend_below, new_figure
+from eai.core.palette import BLACK, ORANGE, PREDICTION, legend_below, new_figure
 from mylab.postprocessing.data import Batch, bias
 from mylab.postprocessing.nets import predictors
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eai.core.style.palette import legend_below, new_figure, plain_log
+from eai.core.palette import legend_below, new_figure, plain_log
 
 LONG = [f"a method of a long name, {i}" for i in range(7)]
 
