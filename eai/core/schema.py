@@ -150,6 +150,8 @@ class Headline:
         optimum: the method that gives what is attainable; null where that is not known.
         mode: whether the score is best at its ``min`` or ``max``; null in runs of before it was asked for.
         oracles: methods that know what the network is not told; never the baseline to beat.
+        rival: a strong classical method that is quick on validation data, or a pattern of its name, as ``pcg_*_tuned``;
+            TensorBoard draws it beside the network, where the data have it.
     """
 
     score: str
@@ -157,6 +159,7 @@ class Headline:
     optimum: str | None = None
     mode: Literal["min", "max"] | None = None
     oracles: list[str] = field(default_factory=list)
+    rival: str | None = None
 
 
 @dataclass

@@ -104,13 +104,14 @@ def test_score_stands_beside_its_baseline_and_optimum_and_pace_has_curves(traine
     assert "    task: assimilation" in texts["run/configuration/text_summary"]
     layout = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
     charts = layout_pb2.Layout.FromString(layout).category[0].chart
-    assert [list(chart.multiline.tag) for chart in charts[:3]] == [
+    assert [list(chart.multiline.tag) for chart in charts[:4]] == [
         ["^val/j_ratio$", "^val/reference/blue$"],
+        ["^val/j_ratio$", "^val/reference/pcg_8_tuned$"],
         ["^val/j_ratio$", "^val/reference/background$"],
         ["^train/loss$", "^val/loss$"],
     ]
     assert charts[0].title == "J/J*: network and exact minimum"
-    terms = [name for name in events.Tags()["scalars"] if re.search(charts[3].multiline.tag[0], name)]
+    terms = [name for name in events.Tags()["scalars"] if re.search(charts[4].multiline.tag[0], name)]
     assert sorted(terms) == ["train/background", "train/observation"]
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from fnmatch import fnmatch
 from typing import Any
 
 import lightning as L
@@ -51,8 +52,8 @@ def tensorboard_logger(run: RunDirectory, first_step: int = 0) -> TensorBoardLog
 class Board(L.Callback):
     """Curves beside the losses and scores, and a layout that puts together what belongs together.
 
-    - ``val/reference/<method>``: the monitored validation score of the trivial baseline and of the optimum, as
-      horizontal lines, so that the score tells what the network is worth while it trains;
+    - ``val/reference/<method>``: the monitored validation score of the trivial baseline, of a strong classical method
+      and of the optimum, as horizontal lines, so that the score tells what the network is worth while it trains;
     - ``train/pace/epoch``: epochs done, since the axis has steps;
     - ``train/pace/samples_per_second``: of training, in all processes together, without validations;
     - ``train/pace/learning_rate``;
@@ -149,9 +150,16 @@ def _layout(score: str, references: Sequence[str], several_terms: bool) -> dict[
     return {"Training": {title: ["Multiline", tags] for title, tags in charts.items()}}
 
 
+def _drawn(cfg: DictConfig, methods: Collection[str]) -> list[str]:
+    """The references that TensorBoard draws: the worst first."""
+    rivals = [name for name in methods if fnmatch(name, cfg.headline.get("rival") or "")]
+    wanted = [cfg.headline.baseline, *rivals[:1], cfg.headline.optimum]
+    return [name for name in dict.fromkeys(wanted) if name in methods]
+
+
 @torch.no_grad()
 def _references(cfg: DictConfig, data: DataModule[Any], task: Task) -> dict[str, float]:
-    """The monitored score of the trivial baseline and of the optimum on the validation data, as far as they have one.
+    """The monitored score on the validation data of the trivial baseline, the rival and the optimum, where they exist.
 
     Random numbers of the training are left as they are.
     """
@@ -160,9 +168,7 @@ def _references(cfg: DictConfig, data: DataModule[Any], task: Task) -> dict[str,
     try:
         with torch.random.fork_rng():
             methods = task.baselines(data)
-            for name in (cfg.headline.baseline, cfg.headline.optimum):
-                if name not in methods:
-                    continue
+            for name in _drawn(cfg, methods):
                 means = SampleMeans()
                 for batch in data.val_dataloader():
                     batch = task.transfer_batch_to_device(batch, task.device, 0)
