@@ -24,7 +24,7 @@ SMALL = ["trainer=debug"]
 # Minutes a seed; other experiments, or tests/tasks, train the same networks on such data for less.
 LONG = {
     "lorenz96_enkf", "lorenz96_sparse", "apebench_burgers", "apebench_kdv", "apebench_ks", "dynamics_long",
-    "assimilation_long", "assimilation_temperature", "recovery_varied_block",
+    "assimilation_long", "assimilation_temperature", "recovery_varied_block", "recovery_varied_pixels",
 }  # fmt: skip
 
 
