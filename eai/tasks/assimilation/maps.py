@@ -57,6 +57,11 @@ def _map(axes: Axes, grid: Grid, field: Float[Tensor, " n"], colours: str, scale
     axes.label_outer()
 
 
+def _height(grid: Grid) -> float:
+    """Inches that a map of the width of two, and what is written around it, need."""
+    return 0.6 + 2.1 * min(1.5, grid.extent[0] / grid.extent[1])
+
+
 def _places(grid: Grid, batch: Batch, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """x, y and values of the assimilated observations of a sample."""
     seen = batch.obs_mask[i] > 0
@@ -89,7 +94,7 @@ def analyses(
         values: colour observations by their value, on the scale of the state; not where they observe a function of it.
     """
     rows = min(2, len(analysis))
-    figure = new_figure(13.5, 0.8 + 2.7 * rows)
+    figure = new_figure(13.5, 0.8 + rows * _height(grid))
     figure.suptitle("Analysis: it should look like the truth, and the last column should be blank")
     panels = figure.subplots(rows, 5, squeeze=False, sharex=True, sharey=True)
     xb, xa, best = batch.xb[:rows], analysis[:rows], optimum[:rows]
@@ -123,7 +128,7 @@ def data_pairs(grid: Grid, batch: Batch) -> Figure:
         batch: backgrounds and observations.
     """
     columns = min(4, len(batch.xb))
-    figure = new_figure(2 + 2.7 * columns, 5.6)
+    figure = new_figure(2 + 2.7 * columns, 0.8 + 2 * _height(grid))
     figure.suptitle("Data: the network sees background and observations (dots); the truth is only for scoring")
     panels = figure.subplots(2, columns, squeeze=False, sharex=True, sharey=True)
     shown = torch.stack([batch.xb[:columns], batch.xt[:columns]])
