@@ -68,7 +68,7 @@ def test_readme_is_short_and_takes_its_numbers_from_the_tables() -> None:
 @pytest.mark.parametrize("path", FILES, ids=named)
 def test_python_on_a_page_is_python(path: Path) -> None:
     for block in python_blocks(path):
-        compile(block, named(path), "exec")
+        assert compile(block, named(path), "exec").co_filename == named(path)
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if "make" in words(c.text)[0]], ids=str)

@@ -139,6 +139,7 @@ class _Watch:
 
     @classmethod
     def over(cls, cfg: DictConfig, experiment: Experiment, run: RunDirectory, stop: StopSignals) -> _Watch:
+        """What the configuration asks for; only rank 0 has a display of lines and bars."""
         history, monitor = History(), experiment.monitor
         display: list[Callback] = []
         if rank() == 0:
