@@ -22,7 +22,7 @@ def main() -> None:
     from eai.core.learn.ranks import cluster_environment, joined, same_everywhere
     from eai.core.run.fit import run_rank
     from eai.core.run.processes import die_with_parent, reported
-    from eai.core.run.signals import StopSignals
+    from eai.core.signals import StopSignals
 
     die_with_parent()
     config, *checkpoint = (Path(argument) for argument in sys.argv[1:])

@@ -25,6 +25,7 @@ from yaml import YAMLError
 
 from eai.core.errors import ConfigError, DiskFullError, Interrupted, RankError, RunInUseError
 from eai.core.files import flat_keys, no_links, read_json, to_json, write_json, write_whole
+from eai.core.signals import held_back
 
 log = logging.getLogger("eai")
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -230,7 +231,8 @@ class RunDirectory:
     def report_rank(self, rank: int, **facts: Any) -> None:
         """Write the state of one of several processes, for the one that keeps ``status.json``."""
         self._ranks.mkdir(exist_ok=True)
-        write_json(self._ranks / f"{rank}.json", {"rank": rank, "time": time.time(), "pid": os.getpid(), **facts})
+        with held_back():
+            write_json(self._ranks / f"{rank}.json", {"rank": rank, "time": time.time(), "pid": os.getpid(), **facts})
 
     def rank_reports(self) -> list[dict[str, Any]]:
         """The reports of all ranks so far, the earliest first."""
@@ -248,6 +250,7 @@ class RunDirectory:
             "git_commit": _git_commit(),
         }
 
+        @held_back()
         def write(state: str, **facts: Any) -> None:
             content = {"state": state, **started, **self._notes, **facts}
             try:
@@ -261,8 +264,8 @@ class RunDirectory:
                 with open(self.status, "w", opener=no_links) as file:
                     file.write(to_json(content))
 
-        write("RUNNING")
         try:
+            write("RUNNING")
             yield
         except (Interrupted, KeyboardInterrupt) as stop:
             code = stop.exit_code if isinstance(stop, Interrupted) else 130

@@ -21,8 +21,8 @@ from eai.core.files import write_whole
 from eai.core.learn.data import DataModule
 from eai.core.learn.ranks import Agreement, processes
 from eai.core.learn.task import Task
-from eai.core.run.signals import StopSignals
 from eai.core.schema import Reporting
+from eai.core.signals import StopSignals
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

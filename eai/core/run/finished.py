@@ -24,9 +24,9 @@ from eai.core.run.build import build_data_and_task, preflight
 from eai.core.run.checkpoints import check_checkpoint, load_weights
 from eai.core.run.export import check_target, export
 from eai.core.run.fit import score_and_report
-from eai.core.run.signals import StopSignals
 from eai.core.run.trainer import build_trainer, quiet_lightning
 from eai.core.schema import Experiment
+from eai.core.signals import StopSignals
 
 # The nodes that an evaluation, or `load_run`, may change.
 NODES = ("shared", "data", "model", "accelerator")

@@ -33,7 +33,6 @@ from eai.core.run.callbacks import (
 from eai.core.run.checkpoints import BestCheckpoint, LastCheckpoint, check_checkpoint, load_weights
 from eai.core.run.loggers import build_loggers, publish, published
 from eai.core.run.pruning import Pruning
-from eai.core.run.signals import StopSignals
 from eai.core.run.trainer import (
     acts_between_steps,
     build_callbacks,
@@ -43,6 +42,7 @@ from eai.core.run.trainer import (
     why_stopped,
 )
 from eai.core.schema import Experiment
+from eai.core.signals import StopSignals
 from eai.core.trials import Trial
 
 log = logging.getLogger("eai")

@@ -23,8 +23,8 @@ from eai.core.directory import RunDirectory
 from eai.core.errors import Interrupted, RankError
 from eai.core.learn.ranks import processes
 from eai.core.run.gpus import visible_gpus
-from eai.core.run.signals import StopSignals
 from eai.core.schema import Accelerator
+from eai.core.signals import StopSignals
 
 log = logging.getLogger("eai")
 _POLL_SECONDS = 0.1
@@ -123,7 +123,8 @@ def first_failure(run: RunDirectory, count: int) -> str:
         return f"rank {causes[0]['rank']}: {causes[0]['reason']}"
     silent = sorted(set(range(count)) - {report["rank"] for report in reports if report["state"] != "RUNNING"})
     if silent:
-        return f"rank {silent[0]}: ended without a word (killed, or out of memory?); see {run.path / 'workers.log'}"
+        ranks = f"rank{'s' if len(silent) > 1 else ''} {', '.join(map(str, silent))}"
+        return f"{ranks}: ended without a word (killed, or out of memory?); see {run.path / 'workers.log'}"
     if failed:
         return f"rank {failed[0]['rank']}: {failed[0]['reason']}"
     return f"its processes were stopped from outside; see {run.path / 'workers.log'}"

@@ -30,9 +30,9 @@ from eai.core.run.fit import run_rank
 from eai.core.run.gpus import process_count, reserved_gpus
 from eai.core.run.loggers import check_loggers
 from eai.core.run.processes import reported, root_cause, run_workers
-from eai.core.run.signals import StopSignals
 from eai.core.run.trainer import build_callbacks, quiet_lightning
 from eai.core.schema import Accelerator, Experiment
+from eai.core.signals import StopSignals
 
 log = logging.getLogger("eai")
 # What may be changed with `resume=`.

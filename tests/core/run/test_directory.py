@@ -21,7 +21,7 @@ from eai.core.directory import RunDirectory, disk_errors_named
 from eai.core.errors import ConfigError
 from eai.core.files import read_json, write_json
 from eai.core.learn.task import Task
-from eai.core.run.signals import StopSignals
+from eai.core.signals import StopSignals
 from tests.runs import TINY, Train
 
 QUICK = (*TINY, "figures.at_end=false", "epochs=1")

@@ -154,6 +154,7 @@ def test_cause_of_a_failure_is_the_rank_that_failed_first_not_those_that_lost_it
     directory.report_rank(2, state="PREEMPTED")
     directory.report_rank(1, state="RUNNING")
     assert first_failure(directory, 3).startswith("rank 1: ended without a word")
+    assert first_failure(directory, 4).startswith("ranks 1, 3: ended without a word")
     directory.report_rank(1, state="FAILED", reason="NonFiniteLossError: train/loss became nan", lost_peer=False)
     assert first_failure(directory, 3) == "rank 1: NonFiniteLossError: train/loss became nan"
 

@@ -15,10 +15,12 @@ import torch
 
 from eai.core.directory import RunDirectory
 from eai.core.errors import ConfigError, Interrupted, NonFiniteLossError, RunInUseError
-from eai.core.files import read_json
+from eai.core.files import read_json, write_json
 from eai.core.learn.data import Blocks
 from eai.core.learn.task import Task
 from eai.core.run.checkpoints import LastCheckpoint
+from eai.core.run.processes import reported
+from eai.core.signals import StopSignals
 from tests.core.run.children import start, train_and_die, train_until_stopped
 from tests.core.run.stops import BLOCKS, OFTEN, SPARSE, STEPS, signal_at
 from tests.runs import Train, assert_same_result, train_in
@@ -186,9 +188,26 @@ def test_failed_run_is_continued_by_the_same_command_where_it_was(
     assert_same_result(train(*SPARSE), whole)
 
 
-def test_second_signal_within_half_a_second_counts_as_the_first_and_a_later_one_stops_at_once() -> None:
-    from eai.core.run.signals import StopSignals
+def test_signal_waits_while_the_end_of_a_run_or_of_a_rank_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_and_stop(path: Path, content: dict[str, Any]) -> None:
+        if content["state"] == "FAILED":
+            os.kill(os.getpid(), signal.SIGTERM)
+        write_json(path, content)
 
+    monkeypatch.setattr("eai.core.directory.write_json", write_and_stop)
+    run = RunDirectory(tmp_path)
+    with pytest.raises(Interrupted), StopSignals(), run.tracked():
+        raise NonFiniteLossError("a cosmic ray")
+    assert read_json(run.status)["reason"] == "NonFiniteLossError: a cosmic ray"
+    with pytest.raises(Interrupted), StopSignals(), reported(run, 0):
+        raise RuntimeError("Connection closed by peer")
+    (report,) = run.rank_reports()
+    assert (report["state"], report["lost_peer"]) == ("FAILED", True)
+
+
+def test_second_signal_within_half_a_second_counts_as_the_first_and_a_later_one_stops_at_once() -> None:
     with StopSignals() as stop, stop.deferred():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -57,11 +57,11 @@ class StopSignals:
     @contextmanager
     def deferred(self) -> Iterator[None]:
         """Inside, signals only set ``received``, which the caller checks at its safe points."""
-        self._deferring = True
+        before, self._deferring = self._deferring, True
         try:
             yield
         finally:
-            self._deferring = False
+            self._deferring = before
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         now = time.monotonic()
@@ -73,3 +73,23 @@ class StopSignals:
         if again or not self._deferring:
             raise Interrupted(signum)
         log.warning("%s: stopping after this batch; once more stops at once", signal.Signals(signum).name)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Deliver a stopping signal only after what is inside is done, or has raised: the record of how a run ended.
+
+    A blocked signal would not do, as another thread of the process would take it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handlers = {signum: signal.signal(signum, lambda signum, _: came.append(signum)) for signum in STOPPING}
+    try:
+        yield
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+        if came:
+            signal.raise_signal(came[0])
