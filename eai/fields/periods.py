@@ -10,6 +10,8 @@ from eai.core.errors import require
 from eai.fields.fields import Fields
 from eai.fields.times import date_like
 
+FITTED = 2**28  # bytes of training data that statistics are estimated from, at most
+
 
 class Periods(NamedTuple):
     """Numbers of the time steps of each split: contiguous, one period after the other, no step in two of them."""
@@ -85,3 +87,14 @@ def runs_without_gap(times: np.ndarray, indices: np.ndarray) -> list[np.ndarray]
     jumps = np.asarray(seconds, dtype=np.float64) > 1.5 * np.median(seconds) if len(length) else np.zeros(0, dtype=bool)
     broken = (np.diff(indices) != 1) | jumps[indices[:-1]]
     return np.split(np.asarray(indices), np.nonzero(broken)[0] + 1)
+
+
+def some_of(steps: np.ndarray, values: int) -> np.ndarray:
+    """As many of the steps, evenly taken, as 256 MiB hold in double precision; at least two of two or more.
+
+    Args:
+        steps: numbers of time steps.
+        values: of each step.
+    """
+    most = max(2, FITTED // (8 * values))
+    return steps[:: -(-len(steps) // most)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eai.fields import open_fields
-from eai.fields.periods import runs_without_gap, split_times
+from eai.fields.periods import FITTED, runs_without_gap, some_of, split_times
 from tests.fields.files import dataset, written
 
 DAYS = np.arange(np.datetime64("2001-01-01"), np.datetime64("2001-04-11"))  # 100 of them
@@ -69,6 +69,14 @@ def test_dates_begin_periods_and_the_gap_lies_before_them(calendar: str, tmp_pat
 def test_impossible_periods_are_refused(arguments: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         split_times(DAYS, *arguments)
+
+
+def test_no_more_steps_are_taken_than_fit_and_they_are_evenly_apart() -> None:
+    values = FITTED // (8 * 10)  # of a step, ten of which fit
+    assert some_of(np.arange(3, 13), values).tolist() == [*range(3, 13)]
+    assert some_of(np.arange(3, 14), values).tolist() == [3, 5, 7, 9, 11, 13]
+    assert len(some_of(np.arange(95), values)) == 10
+    assert len(some_of(np.arange(95), FITTED)) == 2
 
 
 def test_steps_are_divided_where_one_is_left_out_or_time_jumps() -> None:

@@ -10,13 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eai.core.errors import require
+from eai.fields.periods import some_of
 from eai.tasks.assimilation.file_states import FileStates
 from eai.variational.covariance import gaspari_cohn
 from eai.variational.covariance_base import Covariance, DenseCovariance, check_size
 from eai.variational.estimated_covariance import nmc_estimate
 from eai.variational.geographic import EARTH, GeographicGrid
-
-FITTED = 2**28  # bytes of training states that B is estimated from, at most
 
 
 class FileNMCCovariance(DenseCovariance):
@@ -109,8 +108,7 @@ def _estimated(states: FileStates, lag: int, scale: float, support: float, nugge
     name, least = ("lag", 1) if lag else ("states", 2)
     told = f"{len(states.periods.train)} training steps, of which {len(steps)} follow so many"
     require(len(steps) >= least, name, f"a lag with at least {least} differences", told)
-    most = max(2, FITTED // (8 * grid.n))
-    some = steps[:: -(-len(steps) // most)]
+    some = some_of(steps, grid.n)
     if lag:
         estimate = nmc_estimate(states.read(some).double() - states.read(some - lag), scale)
     else:

@@ -12,7 +12,7 @@ from eai.core.errors import require
 from eai.core.learn.data import SPLITS, Samples, Split
 from eai.core.learn.export import Variable, named
 from eai.fields import open_fields
-from eai.fields.periods import split_times
+from eai.fields.periods import some_of, split_times
 from eai.fields.times import minutes_since_first
 from eai.fields.unchanged import FromFile
 from eai.tasks.dynamics.anomalies import Anomalies, ClimatologyFit, seasonal_forcing
@@ -20,8 +20,6 @@ from eai.tasks.dynamics.data import Batch, Trajectories
 from eai.tasks.dynamics.file_graph import layout_of
 from eai.tasks.dynamics.history import with_history
 from eai.tasks.dynamics.states import States, starts_of
-
-FITTED = 2**28  # bytes of training data that scales and baselines are fitted on, at most
 
 
 class FieldTrajectories(FromFile, Trajectories):
@@ -132,8 +130,7 @@ class FieldTrajectories(FromFile, Trajectories):
     def fitting(self) -> Batch:
         """Pairs of successive training states; of large files so many, evenly taken, that they fit into 256 MiB."""
         starts = np.unique(self.starts["train"][:, None] + np.arange(self.lengths["train"] - 1))
-        most = max(2, FITTED // (8 * len(self.layout.nodes) * len(self.fields.variables)))
-        return self.windows(starts[:: -(-len(starts) // most)], 2)
+        return self.windows(some_of(starts, len(self.layout.nodes) * len(self.fields.variables)), 2)
 
     @property
     def space(self) -> tuple[str, ...]:
