@@ -58,6 +58,12 @@ class GeographicGrid(Grid):
 
     __hash__ = Grid.__hash__
 
+    @property
+    def weights(self) -> Float[Tensor, " n"]:
+        """Of the points of a flat state in means over area, 1 on average: the cosine of latitude."""
+        cosine = self.latitude.deg2rad().cos().repeat_interleave(len(self.longitude))
+        return cosine / cosine.mean()
+
     def contains(self, latitude: Float[Tensor, " p"], longitude: Float[Tensor, " p"]) -> Tensor:
         """Whether places lie between the outermost points.
 

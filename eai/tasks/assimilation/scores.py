@@ -13,18 +13,29 @@ from torch import Tensor
 from eai.core.learn.scores import PerSample
 from eai.variational.batch import Batch
 from eai.variational.cost import VariationalCost
+from eai.variational.geographic import GeographicGrid
 
 
 def analysis_diagnostics(cost: VariationalCost, batch: Batch, analysis: Float[Tensor, "b n"]) -> dict[str, PerSample]:
-    """Per-sample quantities of an analysis; those of observations are weighted by their number."""
+    """Per-sample quantities of an analysis; those of observations are weighted by their number.
+
+    On the Earth ``area_…`` are means over area, of what ``mse_…`` are over points.
+    """
     x = analysis.double()
     terms = cost(x, batch)
     optimum = cost.optimum(batch)
     p = batch.obs_mask.sum(1)
     gradient, gradient_background = cost.gradient(x, batch), cost.gradient(batch.xb.double(), batch)
+    errors = {"background": batch.xb - batch.xt, "analysis": x - batch.xt, "optimum": optimum.state - batch.xt}
+    grid, area = cost.covariance.grid, {}
+    if isinstance(grid, GeographicGrid):
+        weights = grid.weights.to(x.device)
+        area = {f"area_{name}": (weights * error.square()).mean(1) for name, error in errors.items()}
     bias = {"bias": cost.bias(x, batch), "bias_true": (batch.xt - batch.xb).mean(1)} if cost.bias_variance else {}
     return {
         **bias,
+        **area,
+        **{f"mse_{name}": error.square().mean(1) for name, error in errors.items()},
         "j": terms["background"] + terms["observation"],
         "j_background_term": terms["background"],
         "j_optimum": optimum.cost,
@@ -32,9 +43,6 @@ def analysis_diagnostics(cost: VariationalCost, batch: Batch, analysis: Float[Te
         "j_background": cost.total(batch.xb, batch),
         "p": p,
         "dfs": optimum.dfs,
-        "mse_background": (batch.xb - batch.xt).square().mean(1),
-        "mse_analysis": (x - batch.xt).square().mean(1),
-        "mse_optimum": (optimum.state - batch.xt).square().mean(1),
         "mse_gap": (x - optimum.state).square().mean(1),
         "gradient": (gradient * cost.covariance.multiply(gradient)).sum(1),
         "gradient_background": (gradient_background * cost.covariance.multiply(gradient_background)).sum(1),
@@ -107,16 +115,16 @@ def final_scores(means: Mapping[str, float]) -> dict[str, float]:
     return scores
 
 
-def in_units(scores: Mapping[str, float], variable: str, sigma: float) -> dict[str, float]:
-    """Root mean square errors of states in the units of the variable that they are anomalies of.
+def in_units(means: Mapping[str, float], variable: str, sigma: float) -> dict[str, float]:
+    """Root mean square errors over area, in the units of the variable that states are anomalies of.
 
     Args:
-        scores: see :func:`final_scores`.
+        means: over samples, of a grid on the Earth, see :func:`analysis_diagnostics`.
         variable: its name.
         sigma: what 1 in the state means.
     """
-    errors = ("rmse_background", "rmse_analysis", "rmse_optimum")
-    return {f"{error}/{variable}": sigma * scores[error] for error in errors}
+    states = ("background", "analysis", "optimum")
+    return {f"rmse_{name}/{variable}": sigma * _root(means, f"area_{name}") for name in states}
 
 
 def _root(means: Mapping[str, float], name: str) -> float:

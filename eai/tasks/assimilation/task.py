@@ -10,7 +10,7 @@ exact minimiser (BLUE), d_ob = y − H(x_b), d_oa = y − H(x_a), d_ab = H(x_a) 
 * ``loss`` = the training loss (J, or the slides' own), with ``loss/background`` and ``loss/observation``.
 * ``rmse_background``, ``rmse_analysis``, ``rmse_optimum``: root mean square distance from the truth x_t.
 * ``rmse_background/<variable>``, ``rmse_analysis/<variable>``, ``rmse_optimum/<variable>``: the same in the variable's
-  units, all points alike, for states of a file.
+  units and weighted by area (the cosine of latitude), for states of a file.
 * ``gap_to_optimum``: root mean square distance of x_a from x*.
 * ``gradient_norm`` = √(Σ gᵀBg at x_a / Σ gᵀBg at x_b), g = ∇J: 0 at the optimum.
 * ``dfs`` = mean tr(HK), degrees of freedom for signal; ``dfs_realised`` = mean 2J_b(x_a), the same at the optimum.
@@ -201,7 +201,7 @@ class Assimilation(Task[Batch, Tensor, Tensor]):
     def summarise(self, means: Mapping[str, float]) -> dict[str, float]:
         terms = {"loss/background": means["loss_background"], "loss/observation": means["loss_observation"]}
         scores = final_scores(means)
-        units = in_units(scores, self.scaling.variable, self.scaling.sigma) if self.scaling else {}
+        units = in_units(means, self.scaling.variable, self.scaling.sigma) if self.scaling else {}
         return {**scores, **units, "loss": sum(terms.values()), **terms}
 
     @property

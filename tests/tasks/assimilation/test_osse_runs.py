@@ -55,12 +55,13 @@ def test_errors_are_told_in_the_variables_units_for_every_method(run: RunDirecto
     metrics, baselines, data = read_json(run.metrics), read_json(run.baselines), eai.load_run(run.path).data
     assert baselines["blue"]["test/j_ratio"] == pytest.approx(1, abs=1e-6)
     batch = data.batch("test")
-    error = float((batch.xb - batch.xt).double().square().mean().sqrt()) * data.states.sigma
-    assert metrics["test/rmse_background/t"] == pytest.approx(error, rel=1e-5)
+    area = np.cos(np.radians(sorted(LATITUDE)))
+    square = (batch.xb - batch.xt).double().square().mean(0).view(len(LATITUDE), len(LONGITUDE)).mean(1).numpy()
+    error = np.sqrt(np.average(square, weights=area)) * data.states.sigma
+    assert metrics["test/rmse_background/t"] == pytest.approx(error, rel=1e-6)
     for scores in (metrics, *baselines.values()):
-        for name in ("background", "analysis", "optimum"):
-            expected = scores[f"test/rmse_{name}"] * data.states.sigma
-            assert scores[f"test/rmse_{name}/t"] == pytest.approx(expected)
+        assert scores["test/rmse_background/t"] == pytest.approx(error, rel=1e-6)
+        assert scores["test/rmse_optimum/t"] == pytest.approx(baselines["blue"]["test/rmse_analysis/t"], rel=1e-6)
     assert metrics["test/sigma_o"] * data.states.sigma == pytest.approx(0.4, rel=1e-5)
     drawn = {path.stem for path in run.figures.glob("*.png")}
     assert {"analysis", "background_covariance", "data", "single_observation"} <= drawn
@@ -81,9 +82,10 @@ def test_export_has_time_places_and_values_in_units(run: RunDirectory, tmp_path:
     place = {"latitude": content.obs_latitude, "longitude": content.obs_longitude}
     error = content.y - content.truth.interp(place)
     assert float(error.std()) == pytest.approx(0.4, rel=0.35)  # 81 of them
-    assert float(rmse(content.analysis, content.truth)) == pytest.approx(
-        read_json(run.metrics)["test/rmse_analysis/t"], rel=1e-4
-    )
+    weights = np.cos(np.radians(content.latitude))
+    for name in ("analysis", "background", "optimum"):
+        own = read_json(run.metrics)[f"test/rmse_{name}/t"]
+        assert float(rmse(content[name], content.truth, weights=weights)) == pytest.approx(own, rel=1e-6)
 
 
 ESTIMATES = "eai.tasks.assimilation.file_covariance"
