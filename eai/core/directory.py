@@ -38,7 +38,7 @@ _TEMPORARY = re.compile(
 # States of a run with which a sweep is done.
 DONE = ("COMPLETED", "PRUNED")
 # What may lie in a directory before its run begins.
-_BEFORE_A_RUN = (".hydra", ".lock", ".ranks", "train.log", "workers.log")
+_BEFORE_A_RUN = (".hydra", ".lock", ".ranks", "report.html", "status.json", "train.log", "workers.log")
 RESOLVER = re.compile(r"\$\{[\w.]*:")
 # Classes that older runs name where they were then.
 _MOVED = (
@@ -220,18 +220,21 @@ class RunDirectory:
 
     def refuse_strangers(self) -> None:
         """Raise ``ConfigError`` if the directory holds files but no run."""
-        if not self.path.is_dir() or self.status.is_file():
-            return
-        names = sorted(file.name for file in self.path.iterdir())
-        others = [name for name in names if name not in _BEFORE_A_RUN and not _TEMPORARY.fullmatch(name)]
-        if others:
+        if others := self.strangers():
             named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
             raise ConfigError(f"hydra.run.dir: expected a new or empty folder, or a run, got {self.path} with {named}")
 
+    def strangers(self) -> list[str]:
+        """The names of what no run has put here, where there is no run."""
+        if not self.path.is_dir() or (self.status.is_file() and self.config.is_file()):
+            return []
+        names = sorted(file.name for file in self.path.iterdir())
+        return [name for name in names if name not in _BEFORE_A_RUN and not _TEMPORARY.fullmatch(name)]
+
     def report_rank(self, rank: int, **facts: Any) -> None:
         """Write the state of one of several processes, for the one that keeps ``status.json``."""
-        self._ranks.mkdir(exist_ok=True)
         with held_back():
+            self._ranks.mkdir(exist_ok=True)
             write_json(self._ranks / f"{rank}.json", {"rank": rank, "time": time.time(), "pid": os.getpid(), **facts})
 
     def rank_reports(self) -> list[dict[str, Any]]:
@@ -261,8 +264,10 @@ class RunDirectory:
                 if error.errno not in DISK_FULL:
                     raise
                 # Disk full: overwrite in place, as no temporary file fits.
-                with open(self.status, "w", opener=no_links) as file:
+                # Not emptied first: what that frees another process may take.
+                with open(self.status, "r+" if self.status.is_file() else "w", opener=no_links) as file:
                     file.write(to_json(content))
+                    file.truncate()
 
         try:
             write("RUNNING")

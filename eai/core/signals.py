@@ -35,19 +35,17 @@ class StopSignals:
         return self
 
     def take(self) -> dict[int, Any]:
-        """Handle the signals from here on; returns the handlers before.
-
-        Again after Lightning has put its own around ours: that one communicates with the other processes, in the
-        middle of whatever they are doing, and so lets them wait for each other for ever.
-        """
+        """Handle the signals from here on; returns the handlers before."""
         # Python delivers signals to the main thread only: elsewhere there is nothing to handle.
         if threading.current_thread() is not threading.main_thread():
             return {}
         return {signum: signal.signal(signum, self._handle) for signum in STOPPING}
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)
+        if kind is None:
+            self.check()  # it came too late to stop anything inside: what follows is not begun
 
     def check(self) -> None:
         """Raise ``Interrupted`` if a signal came: Python drops what a handler raises inside a callback of C code."""
@@ -71,7 +69,7 @@ class StopSignals:
         if not again:
             self.received, self._since = signum, now
         if again or not self._deferring:
-            raise Interrupted(signum)
+            raise Interrupted(self.received)  # the first says why: SLURM's warning, which SIGTERM follows, requeues
         log.warning("%s: stopping after this batch; once more stops at once", signal.Signals(signum).name)
 
 
@@ -85,8 +83,10 @@ def held_back() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    handlers = {signum: signal.signal(signum, lambda signum, _: came.append(signum)) for signum in STOPPING}
+    handlers = {signum: signal.getsignal(signum) for signum in STOPPING}
     try:
+        for signum in STOPPING:
+            signal.signal(signum, lambda signum, _: came.append(signum))
         yield
     finally:
         for signum, handler in handlers.items():

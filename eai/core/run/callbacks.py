@@ -19,6 +19,7 @@ from eai.core.learn.data import DataModule
 from eai.core.learn.figures import FIGURE_SAMPLES, log_drawings
 from eai.core.learn.task import Task
 from eai.core.schema import Monitor
+from eai.core.signals import StopSignals
 from eai.core.style.numerals import spell_number
 
 epochs_log = logging.getLogger("eai.epochs")
@@ -37,6 +38,33 @@ class NoProfiler(Profiler):
 
     def stop(self, action_name: str) -> None:
         pass
+
+
+class KeepSignals(L.Callback):
+    """Stopping signals stay ours, although Lightning puts a handler of its own around them when it begins.
+
+    That one communicates with the other processes in the middle of whatever they are doing, so that they may wait for
+    each other for ever, ends a training with exit status 0, and lets a scoring go on. First among the callbacks, so
+    that it is gone before any other one works.
+
+    Args:
+        stop: the signals.
+    """
+
+    def __init__(self, stop: StopSignals) -> None:
+        self._stop = stop
+
+    def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop.take()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop.take()
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop.take()
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop.take()
 
 
 class LastEpochValidates(L.Callback):

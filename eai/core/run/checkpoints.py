@@ -113,11 +113,7 @@ class LastCheckpoint(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seconds = self._seconds_before = state_dict["seconds"]
 
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._stop.take()
-
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._stop.take()
         self._started = self._saved_time = time.monotonic()
         self._saved_step = trainer.global_step
 

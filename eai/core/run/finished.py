@@ -21,6 +21,7 @@ from eai.core.learn.data import DataModule
 from eai.core.learn.task import Task
 from eai.core.run.board import tensorboard_logger
 from eai.core.run.build import build_data_and_task, preflight
+from eai.core.run.callbacks import KeepSignals
 from eai.core.run.checkpoints import check_checkpoint, load_weights
 from eai.core.run.export import check_target, export
 from eai.core.run.fit import score_and_report
@@ -126,7 +127,7 @@ def evaluate(cfg: DictConfig) -> tuple[float, RunDirectory]:
     quiet_lightning()
     wanted = OmegaConf.create({node: OmegaConf.to_container(cfg[node]) for node in NODES})
     saved, experiment, changed = _configured(run, wanted)
-    with StopSignals():
+    with StopSignals() as stop:
         data, task = _build_fitting(saved, experiment, changed, run)
         preflight(experiment, data, task, ("test",))
         result = RunDirectory(_place(run, cfg.get("output")))
@@ -138,7 +139,7 @@ def evaluate(cfg: DictConfig) -> tuple[float, RunDirectory]:
         with result.tracked():
             # Score in one process, however many trained.
             accelerator = replace(experiment.accelerator, devices=1, num_nodes=1, strategy="auto")
-            trainer = build_trainer(saved, result, [], [tensorboard_logger(result)], accelerator)
+            trainer = build_trainer(saved, result, [KeepSignals(stop)], [tensorboard_logger(result)], accelerator)
             score_and_report(trainer, saved, result, data, task)
             if target:
                 export(target, saved, run, data, task)

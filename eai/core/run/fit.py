@@ -27,6 +27,7 @@ from eai.core.run.callbacks import (
     EpochLines,
     FigureWriter,
     History,
+    KeepSignals,
     LastEpochValidates,
     ProgressBar,
 )
@@ -94,6 +95,7 @@ def run_rank(
     with disk_errors_named(run), published(loggers, cfg, run):
         with stop.deferred():
             trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
+        stop.check()  # one that came while the last checkpoint was written
         if (stopped := why_stopped(extra.values())) and rank() == 0:
             log.info("stopped after epoch %d of %d: %s", task.epochs_done, experiment.epochs, stopped)
         if not watch.pruned:
@@ -131,6 +133,7 @@ def _begin(experiment: Experiment, data: DataModule[Any], task: Task, state: dic
 class _Watch:
     """What looks on while a run trains: its scores, its checkpoints, its display, its search."""
 
+    signals: KeepSignals
     history: History
     best: BestCheckpoint
     last: LastCheckpoint
@@ -149,6 +152,7 @@ class _Watch:
         display += [Board(cfg, run)] if experiment.tensorboard else []
         trial = Trial.of_this_job() if experiment.pruner.name != "none" else None
         return cls(
+            signals=KeepSignals(stop),
             history=history,
             best=BestCheckpoint(run, monitor.score, monitor.mode),
             last=LastCheckpoint(run, stop, experiment.reporting),
@@ -159,7 +163,7 @@ class _Watch:
     def callbacks(self, extra: Iterable[Callback]) -> list[Callback]:
         """In the order in which Lightning calls them; checkpoints last, so that they hold what the others did."""
         pruning = [self.pruning] if self.pruning else []
-        return [LastEpochValidates(), self.history, *self.display, *extra, *pruning, self.best, self.last]
+        return [self.signals, LastEpochValidates(), self.history, *self.display, *extra, *pruning, self.best, self.last]
 
     @property
     def pruned(self) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
 
 from eai.core.learn.ranks import from_rank_zero
 from eai.core.run.callbacks import History
@@ -24,6 +25,8 @@ class Pruning(L.Callback):
         self.reason: str | None = None
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return  # no part of the training: that of the final weights, or a check before the first step
         experiment, done = self._experiment, trainer.current_epoch + 1
         points = [(epoch + 1, value) for epoch, value in self._history.points[experiment.monitor.score]]
         pruned = from_rank_zero(lambda: self._trial.report(points, experiment.pruner, experiment.epochs))

@@ -157,7 +157,7 @@ def _failure_recorded(run: RunDirectory, in_sweep: bool) -> Iterator[None]:
     try:
         yield
     except ConfigError:
-        if in_sweep and not run.state():
+        if in_sweep and not run.state() and not run.strangers():
             with run.locked(), run.tracked():
                 raise
         raise
@@ -206,6 +206,11 @@ def _checked_process_count(accelerator: Accelerator) -> int:
         raise ConfigError(
             f"accelerator.num_nodes: expected srun or torchrun to start a process per device on "
             f"{accelerator.num_nodes} nodes, got a single process"
+        )
+    if "fsdp" in accelerator.strategy and wanted > 1:
+        raise ConfigError(
+            f"accelerator.strategy: expected a strategy that keeps the weights whole, as ddp, for {wanted} processes, "
+            f"got {accelerator.strategy}"
         )
     if processes() > 1 and wanted != processes():
         raise ConfigError(

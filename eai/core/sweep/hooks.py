@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
@@ -92,6 +93,9 @@ class Sweep(Callback):
             _warn_of_crowding(config)
             for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
                 signal.signal(signum, lambda number, _: jobs.stop(number))
+        else:  # between two jobs, which handle them themselves
+            for signum in (signal.SIGTERM, signal.SIGUSR1):
+                signal.signal(signum, lambda number, _: sys.exit(Interrupted(number).exit_code))
 
     @_never_swallowed
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
@@ -120,6 +124,11 @@ def judged() -> Iterator[None]:
         if _sweeps:
             code = _sweeps[-1].report(code if isinstance(code, int) else int(code is not None))
         raise SystemExit(code) from None
+    except Exception as error:  # a launcher whose job was killed from outside
+        if not _sweeps:
+            raise
+        log.error("error: the sweep ends early: %s: %s", type(error).__name__, error)
+        raise SystemExit(_sweeps[-1].report(1)) from error
     if _sweeps and (code := _sweeps[-1].report(0)):
         raise SystemExit(code)
 

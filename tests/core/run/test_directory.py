@@ -39,6 +39,16 @@ def test_folder_with_files_of_somebody_else_is_refused_and_left_alone(train: Tra
     )
 
 
+def test_job_that_is_refused_leaves_a_folder_of_somebody_else_alone(train: Train, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("mine")
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"expected a new or empty folder.*thesis\.tex"):
+            train(*QUICK, "retry_failed=true", in_sweep=True)
+    assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
+
+
 def test_leftovers_are_removed_and_hidden_files_of_the_user_are_not(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     run.checkpoints.mkdir()

@@ -15,7 +15,7 @@ import pytest
 
 from eai.core.directory import RunDirectory
 from eai.core.errors import DiskFullError
-from eai.core.files import read_json, write_json
+from eai.core.files import read_json, to_json, write_json
 from eai.core.run.checkpoints import AtomicCheckpointIO, LastCheckpoint, check_checkpoint
 from tests.core.run.stops import SPARSE
 from tests.runs import assert_same_result, train_in
@@ -78,6 +78,32 @@ def test_full_disk_stops_the_run_with_the_reason_and_the_last_good_checkpoint_go
     filler.unlink()
     train_in(run.path, SPARSE)
     assert_same_result(run, whole)
+
+
+def test_full_disk_leaves_a_status_that_can_be_read_though_another_process_takes_what_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    sizes = []
+
+    def text(content: Any) -> str:
+        sizes.append((tmp_path / "status.json").stat().st_size)  # when the file is open already
+        return to_json(content)
+
+    run = RunDirectory(tmp_path)
+
+    def fill() -> None:
+        with run.tracked():
+            monkeypatch.setattr("eai.core.directory.write_json", full)
+            monkeypatch.setattr("eai.core.directory.to_json", text)
+            raise DiskFullError("no space")
+
+    with pytest.raises(DiskFullError):
+        fill()
+    assert sizes[0] > 0
+    assert read_json(run.status)["state"] == "FAILED"
 
 
 def test_status_is_replaced_whole_even_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

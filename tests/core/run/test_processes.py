@@ -115,16 +115,16 @@ def test_two_processes_have_the_gradients_and_scores_of_one_and_leave_no_tempora
 def test_signal_to_the_controller_stops_every_worker_and_the_run_goes_on_exactly(
     tmp_path: Path, clean_environment: dict[str, str], train: Train
 ) -> None:
-    whole = train(*ODD, *TWO, "epochs=100", "validate_every_n_epochs=20", run="whole")
+    whole = train(*ODD, *TWO, "epochs=200", "validate_every_n_epochs=40", run="whole")
     cut = tmp_path / "cut"
-    command = (*ODD, *TWO, "epochs=100", "validate_every_n_epochs=20", f"hydra.run.dir={cut}")
+    command = (*ODD, *TWO, "epochs=200", "validate_every_n_epochs=40", f"hydra.run.dir={cut}")
     with started("train", *command, cwd=tmp_path, env=clean_environment) as process:
         until((cut / "checkpoints" / "last.ckpt").is_file)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=15) == 143
         assert processes_in(cut) == []
     assert read_json(cut / "status.json")["state"] == "PREEMPTED"
-    assert 4 <= torch.load(cut / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] < 400
+    assert 4 <= torch.load(cut / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] < 800
     assert run("train", *command, cwd=tmp_path, env=clean_environment) == 0
     resumed = RunDirectory(cut)
     assert resumed.metrics.read_bytes() == whole.metrics.read_bytes()
@@ -172,6 +172,8 @@ def test_number_of_processes_follows_from_the_accelerator(train: Train) -> None:
     assert process_count(Accelerator("cpu", devices=3, num_nodes=2)) == 6
     with pytest.raises(ConfigError, match=r"accelerator\.num_nodes: expected srun or torchrun .* 2 nodes"):
         train(*TINY, "accelerator=multi_node", "accelerator.accelerator=cpu")
+    with pytest.raises(ConfigError, match=r"accelerator\.strategy: expected .* whole, .* for 2 processes, got fsdp"):
+        train(*TINY, "accelerator=ddp_cpu", "accelerator.strategy=fsdp")
 
 
 def test_more_processes_than_samples_are_refused(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,12 @@ def test_pruned_run_keeps_curve_and_checkpoint_and_resumes_to_the_result_of_one_
     assert all(torch.equal(weights[name], same[name]) for name in weights)
 
 
+def test_validation_of_the_final_weights_prunes_nothing(study: optuna.Study, train: Train) -> None:
+    run = train(*PRUNER, "+trainer.max_steps=6", in_sweep=True)  # within the second epoch
+    assert read_json(run.status)["state"] == "COMPLETED"
+    assert [*study.get_trials()[1].intermediate_values] == [1]
+
+
 def test_run_is_not_pruned_when_nothing_is_left_to_save(study: optuna.Study, train: Train) -> None:
     run = train(*PRUNER, "pruner.grace_epochs=4", run="last", in_sweep=True)
     assert read_json(run.status)["state"] == "COMPLETED"

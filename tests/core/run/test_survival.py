@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ from eai.core.errors import ConfigError, Interrupted, NonFiniteLossError, RunInU
 from eai.core.files import read_json, write_json
 from eai.core.learn.data import Blocks
 from eai.core.learn.task import Task
+from eai.core.run.board import Board
+from eai.core.run.callbacks import KeepSignals
 from eai.core.run.checkpoints import LastCheckpoint
+from eai.core.run.finished import evaluate
 from eai.core.run.processes import reported
 from eai.core.signals import StopSignals
 from tests.core.run.children import start, train_and_die, train_until_stopped
 from tests.core.run.stops import BLOCKS, OFTEN, SPARSE, STEPS, signal_at
-from tests.runs import Train, assert_same_result, train_in
+from tests.runs import Train, assert_same_result, composed, train_in
 
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
@@ -188,6 +192,49 @@ def test_failed_run_is_continued_by_the_same_command_where_it_was(
     assert_same_result(train(*SPARSE), whole)
 
 
+def test_signal_before_the_first_step_stops_the_run_as_any_other(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        signal_at(patch, Board, "on_train_start", 0, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            train(*SPARSE, "optimization.accumulate=2")
+    assert read_json(tmp_path / "run" / "status.json")["exit_code"] == 143
+
+
+@pytest.mark.parametrize("hook", ["on_fit_end", "on_validation_start"])
+def test_signal_at_the_end_of_training_stops_the_run_before_it_is_scored(
+    hook: str, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        signal_at(patch, KeepSignals, hook, STEPS, signal.SIGUSR1)
+        with pytest.raises(Interrupted):
+            train(*SPARSE)
+    assert read_json(tmp_path / "run" / "status.json")["state"] == "PREEMPTED"
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_evaluation_is_stopped_by_sigterm(whole: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    signal_at(monkeypatch, Task, "on_test_epoch_start", 0, signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        evaluate(composed("evaluate", [f"run={whole.path}", f"output={tmp_path / 'scores'}"]))
+    assert read_json(tmp_path / "scores" / "status.json")["state"] == "PREEMPTED"
+
+
+def test_signal_that_came_too_late_is_obeyed_after_the_run_and_the_first_one_says_why() -> None:
+    def warned_then_stopped() -> None:
+        with StopSignals() as stop, stop.deferred():
+            signal.raise_signal(signal.SIGUSR1)
+            stop._since -= 1
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted), StopSignals() as stop, stop.deferred():
+        signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(Interrupted) as told:
+        warned_then_stopped()
+    assert told.value.signum == signal.SIGUSR1
+
+
 def test_signal_waits_while_the_end_of_a_run_or_of_a_rank_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,7 +255,8 @@ def test_signal_waits_while_the_end_of_a_run_or_of_a_rank_is_written(
 
 
 def test_second_signal_within_half_a_second_counts_as_the_first_and_a_later_one_stops_at_once() -> None:
-    with StopSignals() as stop, stop.deferred():
+    stop = StopSignals()
+    with suppress(Interrupted), stop, stop.deferred():
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.received == signal.SIGINT

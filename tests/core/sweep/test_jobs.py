@@ -132,6 +132,21 @@ def test_only_a_sweep_that_was_stopped_says_how_to_go_on(sweep: Jobs, capsys: py
     assert end.value.code == 130
 
 
+def test_sweep_whose_launcher_gives_up_says_what_became_of_its_jobs(
+    sweep: Jobs, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(sweep, "done", state="COMPLETED")
+    add(sweep, "killed", state="RUNNING")
+    with pytest.raises(SystemExit) as end, judged():
+        raise RuntimeError("a worker process was killed")
+    assert end.value.code == 1
+    assert "error: the sweep ends early: RuntimeError: a worker process was killed" in caplog.text
+    assert "1 of 2 jobs COMPLETED" in "".join(capsys.readouterr())
+    monkeypatch.setattr(hooks, "_sweeps", [])
+    with pytest.raises(RuntimeError), judged():
+        raise RuntimeError("no sweep")
+
+
 def test_hook_that_matters_exits_where_hydra_would_go_on_with_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,7 +153,7 @@ def test_two_commands_work_on_one_study_and_one_takes_over_what_the_other_was_ki
             env=clean_environment,
         ) as other,
     ):  # fmt: skip
-        until(lambda: len({t.user_attrs.get("worker") for t in _trials(folder)}) == 2)
+        until(lambda: len({t.user_attrs.get("worker") for t in _trials(folder)} - {None}) == 2)
         until(lambda: any(folder.glob("*/checkpoints/last.ckpt")))
         one.kill()
         assert other.wait(timeout=400) == 0

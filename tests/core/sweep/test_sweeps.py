@@ -86,7 +86,7 @@ def test_rank_that_is_killed_fails_its_job_only_in_a_sweep_of_mixed_device_count
 def test_signal_to_a_parallel_sweep_reaches_all_its_jobs_and_the_same_command_completes_them(
     tmp_path: Path, clean_environment: dict[str, str]
 ) -> None:
-    command = ("-m", *QUICK, "seed=range(3)", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "epochs=150")
+    command = ("-m", *QUICK, "seed=range(3)", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "epochs=400")
     folder = tmp_path / "outputs" / "sweeps"
     with started("train", *command, cwd=tmp_path, env=clean_environment) as process:
         until(lambda: len(list(folder.glob("*/seed-*/checkpoints/last.ckpt"))) == 2)
