@@ -19,6 +19,7 @@ from tests.core.run.children import trained
 from tests.runs import Train, assert_say_what_to_see, composed
 
 CONF = Path(CONFIG_DIR)
+TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 SMALL = ["trainer=debug"]
 # Minutes a seed; other experiments, or tests/tasks, train the same networks on such data for less.
